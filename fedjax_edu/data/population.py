@@ -1,0 +1,315 @@
+"""The population: every example of every client as flat arrays, and which client owns which rows."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import jax
+import numpy as np
+
+from fedjax_edu.core.errors import ArgumentError, DataError
+from fedjax_edu.data import splits, validation
+from fedjax_edu.data.summary import PopulationSummary, summarise
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Population:
+    """Clients and their examples on the host: client *i* owns the rows ``offsets[i]:offsets[i + 1]`` of every leaf.
+
+    Build it with :meth:`from_arrays` or :meth:`from_clients`, which check everything once; what is derived from a population
+    (:meth:`select`, the splits) keeps ids, attributes and validity. The arrays are read-only.
+
+    Attributes:
+        arrays: pytree of NumPy arrays [N, ...].
+        offsets: int64 [clients + 1], from 0 to N.
+        ids: uint32 [clients], unique; they name a client wherever it stands, and seed its randomness.
+        attributes: static facts about clients, each [clients, ...].
+        allow_nonfinite: leaves (dotted paths) that may hold NaN or infinities.
+
+    >>> population = Population.from_arrays({"x": np.eye(5), "y": np.arange(5)}, offsets=[0, 2, 2, 5])
+    >>> population
+    Population(3 clients, 5 examples: x float32[5], y int32)
+    >>> population.sizes
+    array([2, 0, 3])
+    >>> population.client(2)["y"]
+    array([2, 3, 4], dtype=int32)
+    """
+
+    arrays: Any
+    offsets: np.ndarray
+    ids: np.ndarray
+    attributes: dict[str, np.ndarray]
+    allow_nonfinite: tuple[str, ...]
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Any,
+        offsets: Any,
+        *,
+        ids: Any = None,
+        attributes: Mapping[str, Any] | None = None,
+        allow_nonfinite: Iterable[str] = (),
+    ) -> Self:
+        """A population from flat arrays whose rows are already grouped by client.
+
+        64-bit leaves become 32-bit ones unless x64 is enabled in JAX; a value that does not fit is an error. Arrays that have the right
+        type already are not copied.
+
+        Args:
+            arrays: pytree of arrays [N, ...], numbers or booleans.
+            offsets: integers [clients + 1], from 0 to N, never falling; a client may own no row.
+            ids: unique integers [clients] from 0 to 2**32 - 2; None numbers the clients.
+            attributes: arrays [clients, ...] by name.
+            allow_nonfinite: dotted paths of leaves that may hold NaN or infinities (``"inputs.ses"``, ``"attributes.income"``).
+
+        Raises:
+            DataError: when arrays contradict each other or hold what no model can read; it names the leaf and the row.
+        """
+        named = validation.named_leaves(arrays)
+        if not named:
+            raise DataError("arrays", arrays, "pass at least one array")
+        known = [*named, *(f"attributes.{key}" for key in attributes or {})]
+        allowed = validation.canonical_nonfinite(allow_nonfinite, known)
+        leaves = [
+            validation.canonical_array(f"arrays.{name}".rstrip("."), leaf, allow_nonfinite=name in allowed) for name, leaf in named.items()
+        ]
+        _check_equal_lengths(named, leaves)
+        starts = validation.canonical_offsets(offsets)
+        if starts[-1] != len(leaves[0]):
+            raise DataError("offsets", f"{starts[-1]} at the end", f"end at the number of rows of the arrays, {len(leaves[0])}")
+        num_clients = len(starts) - 1
+        return cls(
+            arrays=jax.tree.unflatten(jax.tree.structure(arrays), leaves),
+            offsets=starts,
+            ids=validation.canonical_ids(ids, num_clients),
+            attributes=validation.canonical_attributes(attributes, num_clients, frozenset(allowed)),
+            allow_nonfinite=allowed,
+        )
+
+    @classmethod
+    def from_clients(
+        cls,
+        clients: Sequence[Any],
+        *,
+        ids: Any = None,
+        attributes: Mapping[str, Any] | None = None,
+        allow_nonfinite: Iterable[str] = (),
+    ) -> Self:
+        """A population from one pytree of arrays a client, all of the same structure.
+
+        Args:
+            clients: one pytree of arrays [rows of the client, ...] for each client.
+            ids: as in :meth:`from_arrays`, like the rest.
+            attributes: arrays [clients, ...] by name.
+            allow_nonfinite: dotted paths of leaves that may hold NaN or infinities.
+
+        Raises:
+            DataError: when clients differ in structure, dtype or shape, and whenever :meth:`from_arrays` would raise.
+
+        >>> Population.from_clients([{"x": np.zeros((2, 3))}, {"x": np.ones((4, 3))}]).offsets
+        array([0, 2, 6])
+        """
+        clients = list(clients)
+        if not clients:
+            raise DataError("clients", clients, "pass at least one client")
+        structure = jax.tree.structure(clients[0])
+        for position, client in enumerate(clients):
+            if jax.tree.structure(client) != structure:
+                raise DataError(f"clients[{position}]", jax.tree.structure(client), f"use the structure of clients[0]: {structure}")
+        columns = zip(*(validation.named_leaves(client).items() for client in clients), strict=True)
+        leaves = [_concatenated(column[0][0], [np.asarray(leaf) for _, leaf in column]) for column in columns]
+        if not leaves:
+            raise DataError("clients[0]", clients[0], "pass at least one array")
+        sizes = [_client_size(position, client) for position, client in enumerate(clients)]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        arrays = jax.tree.unflatten(structure, leaves)
+        return cls.from_arrays(arrays, offsets, ids=ids, attributes=attributes, allow_nonfinite=allow_nonfinite)
+
+    @property
+    def num_clients(self) -> int:
+        """How many clients there are, those without rows included."""
+        return len(self.ids)
+
+    @property
+    def num_examples(self) -> int:
+        """How many rows there are."""
+        return int(self.offsets[-1])
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """How many rows each client owns, int64 [clients]."""
+        return np.diff(self.offsets)
+
+    @property
+    def row_clients(self) -> np.ndarray:
+        """The position of the client that owns each row, int32 [N]."""
+        return np.repeat(np.arange(self.num_clients, dtype=np.int32), self.sizes)
+
+    def client(self, position: int) -> Any:
+        """The rows of one client: the pytree with leaves [rows of the client, ...], as views.
+
+        Args:
+            position: 0 .. num_clients - 1 (a position, not an id).
+        """
+        if not 0 <= position < self.num_clients:
+            raise ArgumentError("position", position, f"use 0 .. {self.num_clients - 1}")
+        rows = slice(self.offsets[position], self.offsets[position + 1])
+        return jax.tree.map(lambda leaf: leaf[rows], self.arrays)
+
+    def select(self, clients: Any) -> Self:
+        """The population of some of the clients, in the order asked for; ids and attributes stay theirs.
+
+        Args:
+            clients: distinct positions, or a boolean mask [clients].
+
+        >>> population = Population.from_arrays(np.arange(6), offsets=[0, 1, 3, 6], ids=[7, 8, 9])
+        >>> population.select([2, 0]).ids
+        array([9, 7], dtype=uint32)
+        """
+        positions = self._positions(clients)
+        sizes = self.sizes[positions]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[positions] - offsets[:-1], sizes)
+        return dataclasses.replace(
+            self,
+            arrays=self._gather(rows),
+            offsets=validation.read_only(offsets),
+            ids=validation.read_only(self.ids[positions]),
+            attributes={name: validation.read_only(value[positions]) for name, value in self.attributes.items()},
+        )
+
+    def split_clients(self, fractions: Sequence[float], seed: int) -> tuple[Self, ...]:
+        """Disjoint populations of whole clients, one a fraction; each client goes to exactly one side.
+
+        Sides depend on the seed and the ids, not on the order of the clients.
+
+        Args:
+            fractions: positive numbers with sum 1; a side gets its fraction of the clients, to the nearest client.
+            seed: non-negative integer.
+
+        Raises:
+            ArgumentError: when a side would stay without a client.
+
+        >>> population = Population.from_arrays(np.arange(10), offsets=np.arange(11))
+        >>> [side.num_clients for side in population.split_clients((0.7, 0.3), seed=0)]
+        [7, 3]
+        """
+        fractions = validation.check_fractions(fractions)
+        side = splits.client_sides(self.ids, fractions, validation.check_seed(seed))
+        if np.bincount(side, minlength=len(fractions)).min() == 0:
+            raise ArgumentError("fractions", fractions.tolist(), f"give every side at least one of the {self.num_clients} clients")
+        return tuple(self.select(side == wanted) for wanted in range(len(fractions)))
+
+    def split_examples(self, fractions: Sequence[float], seed: int, *, unit: Any = None, time: Any = None) -> tuple[Self, ...]:
+        """Populations of the same clients, ids and attributes, with the rows of every client divided among them.
+
+        Each row goes to exactly one side. What each client gives a side is the nearest possible to the fraction:
+
+        * neither ``unit`` nor ``time``: rows drawn at random inside each client.
+        * ``unit``: units (students) drawn at random inside each client; the fractions count units. All rows of a unit stand on the
+          same side, also when it appears at several clients: the client where it has most rows decides.
+        * ``time``: inside each client every row of a side is strictly earlier than every row of the next, so rows of equal time stay
+          together. The seed plays no part.
+        * both: both promises hold. Rows that they tie together (a student present before and after a cut) move as one block to one
+          side, so a client whose students are all present all the time is not divided at all.
+
+        A client's random draws depend on the seed and its id only, never on the other clients.
+
+        Args:
+            fractions: positive numbers with sum 1, in order of time where ``time`` is given.
+            seed: non-negative integer.
+            unit: dotted path of a leaf, or an array [N], that says to whom a row belongs.
+            time: dotted path of a leaf, or an array [N], that orders rows.
+
+        Raises:
+            ArgumentError: on an unknown leaf, a wrong shape, missing (NaN) units or times, or when ``time`` leaves a side of the whole
+                population empty because nothing can be cut.
+
+        >>> population = Population.from_arrays({"student": [np.array([1, 1, 2, 2, 3, 3])][0]}, offsets=[0, 6])
+        >>> train, test = population.split_examples((0.67, 0.33), seed=0, unit="student")
+        >>> train.num_examples, test.num_examples, np.intersect1d(train.arrays["student"], test.arrays["student"]).size
+        (4, 2, 0)
+        """
+        fractions = validation.check_fractions(fractions)
+        seed = validation.check_seed(seed)
+        units, times = self._row_keys("unit", unit), self._row_keys("time", time)
+        if times is None:
+            side = splits.random_sides(self.row_clients, self.ids, fractions, seed, units)
+        else:
+            side = splits.timed_sides(self.row_clients, self.ids, fractions, times, units)
+            if np.bincount(side, minlength=len(fractions)).min() == 0:
+                raise ArgumentError("time", "no possible cut", "drop unit or time: as they stand they tie all rows of every client together")
+        return tuple(self._keep(side == wanted) for wanted in range(len(fractions)))
+
+    def describe(self) -> PopulationSummary:
+        """Clients, examples, quantiles of the sizes, leaves and attributes; printing it shows a small table."""
+        return summarise(self.offsets, validation.named_leaves(self.arrays), self.attributes)
+
+    def __repr__(self) -> str:
+        return self.describe().headline
+
+    def _positions(self, clients: Any) -> np.ndarray:
+        wanted = np.asarray(clients)
+        if wanted.dtype == bool:
+            if wanted.shape != (self.num_clients,):
+                raise ArgumentError("clients", f"a mask of shape {wanted.shape}", f"use one boolean for each of the {self.num_clients} clients")
+            wanted = np.flatnonzero(wanted)
+        if wanted.ndim != 1 or wanted.size == 0 or not np.issubdtype(wanted.dtype, np.integer):
+            raise ArgumentError("clients", clients, "use a non-empty list of positions, or a boolean mask with a true entry")
+        if wanted.min() < 0 or wanted.max() >= self.num_clients:
+            outside = wanted[(wanted < 0) | (wanted >= self.num_clients)][0]
+            raise ArgumentError("clients", f"position {outside}", f"use 0 .. {self.num_clients - 1}")
+        if len(np.unique(wanted)) < len(wanted):
+            raise ArgumentError("clients", clients, "name each client once")
+        return wanted
+
+    def _row_keys(self, argument: str, key: Any) -> np.ndarray | None:
+        if key is None:
+            return None
+        if isinstance(key, str):
+            named = validation.named_leaves(self.arrays)
+            if key not in named:
+                raise ArgumentError(argument, key, f"use an array [N] or one of the leaves {list(named)}")
+            keys = named[key]
+        else:
+            keys = np.asarray(key)
+        if keys.shape != (self.num_examples,):
+            raise ArgumentError(argument, f"an array of shape {keys.shape}", f"use one value for each of the {self.num_examples} rows")
+        if keys.dtype.kind not in "biufUSM":
+            raise ArgumentError(argument, f"dtype {keys.dtype}", "use numbers, dates or fixed-length strings")
+        if keys.dtype.kind in "fM" and (missing := np.flatnonzero(keys != keys)).size:
+            raise ArgumentError(argument, f"{keys[missing[0]]} in row {missing[0]}", "give every row a value")
+        return keys
+
+    def _keep(self, mask: np.ndarray) -> Self:
+        kept = np.concatenate([[0], np.cumsum(mask)])[self.offsets]
+        return dataclasses.replace(self, arrays=self._gather(np.flatnonzero(mask)), offsets=validation.read_only(kept.astype(np.int64)))
+
+    def _gather(self, rows: np.ndarray) -> Any:
+        return jax.tree.map(lambda leaf: validation.read_only(leaf[rows]), self.arrays)
+
+
+def _check_equal_lengths(named: Mapping[str, Any], leaves: Sequence[np.ndarray]) -> None:
+    first = next(iter(named))
+    for name, leaf in zip(named, leaves, strict=True):
+        if len(leaf) != len(leaves[0]):
+            raise DataError(f"arrays.{name}", f"{len(leaf)} rows", f"use as many rows as {first}, {len(leaves[0])}")
+
+
+def _client_size(position: int, client: Any) -> int:
+    lengths = {name: len(np.asarray(leaf)) for name, leaf in validation.named_leaves(client).items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"clients[{position}]", f"rows {lengths}", "use as many rows in every leaf")
+    return next(iter(lengths.values()))
+
+
+def _concatenated(name: str, parts: Sequence[np.ndarray]) -> np.ndarray:
+    for position, part in enumerate(parts):
+        where = f"clients[{position}].{name}".rstrip(".")
+        if part.ndim == 0:
+            raise DataError(where, part, "give every leaf a leading axis; wrap lists in np.asarray")
+        if part.dtype != parts[0].dtype or part.shape[1:] != parts[0].shape[1:]:
+            expected = f"{parts[0].dtype} of shape [rows, {', '.join(map(str, parts[0].shape[1:]))}]"
+            raise DataError(where, f"{part.dtype} of shape {part.shape}", f"use {expected}, as clients[0] does")
+    return np.concatenate(parts)
