@@ -223,11 +223,11 @@ class Population:
             time: dotted path of a leaf, or an array [N], that orders rows.
 
         Raises:
-            ArgumentError: on an unknown leaf, a wrong shape, missing (NaN) units or times, or when ``time`` leaves a side of the whole
-                population empty because nothing can be cut.
+            ArgumentError: on an unknown leaf, a wrong shape, missing (NaN) units or times, or when ``time`` leaves a side without a single
+                row because nothing can be cut.
 
-        >>> population = Population.from_arrays({"student": [np.array([1, 1, 2, 2, 3, 3])][0]}, offsets=[0, 6])
-        >>> train, test = population.split_examples((0.67, 0.33), seed=0, unit="student")
+        >>> population = Population.from_arrays({"student": np.array([1, 1, 2, 2, 3, 3])}, offsets=[0, 6])
+        >>> train, test = population.split_examples((2 / 3, 1 / 3), seed=0, unit="student")
         >>> train.num_examples, test.num_examples, np.intersect1d(train.arrays["student"], test.arrays["student"]).size
         (4, 2, 0)
         """
@@ -238,8 +238,9 @@ class Population:
             side = splits.random_sides(self.row_clients, self.ids, fractions, seed, units)
         else:
             side = splits.timed_sides(self.row_clients, self.ids, fractions, times, units)
-            if np.bincount(side, minlength=len(fractions)).min() == 0:
-                raise ArgumentError("time", "no possible cut", "drop unit or time: as they stand they tie all rows of every client together")
+            if (empty := np.flatnonzero(np.bincount(side, minlength=len(fractions)) == 0)).size:
+                remedy = "use fewer or larger fractions, or drop unit or time: what shares a time, or a unit across times, cannot be cut"
+                raise ArgumentError("time", f"no row for side {empty[0]} of {len(fractions)}", remedy)
         return tuple(self._keep(side == wanted) for wanted in range(len(fractions)))
 
     def describe(self) -> PopulationSummary:
@@ -253,7 +254,9 @@ class Population:
         wanted = np.asarray(clients)
         if wanted.dtype == bool:
             if wanted.shape != (self.num_clients,):
-                raise ArgumentError("clients", f"a mask of shape {wanted.shape}", f"use one boolean for each of the {self.num_clients} clients")
+                raise ArgumentError(
+                    "clients", f"a mask of shape {wanted.shape}", f"use one boolean for each of the {self.num_clients} clients"
+                )
             wanted = np.flatnonzero(wanted)
         if wanted.ndim != 1 or wanted.size == 0 or not np.issubdtype(wanted.dtype, np.integer):
             raise ArgumentError("clients", clients, "use a non-empty list of positions, or a boolean mask with a true entry")

@@ -99,7 +99,8 @@ def _blocks(owner: np.ndarray, moment: np.ndarray, units: np.ndarray) -> np.ndar
 
 def _block_middles(owner: np.ndarray, block: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Where the middle of each moment's block lies among the rows of its client; moments of a block stand together in a client."""
-    starts = np.flatnonzero(np.concatenate([[True], (owner[1:] != owner[:-1]) | (block[1:] != block[:-1])]))
+    changes = (np.diff(owner, prepend=-1) != 0) | (np.diff(block, prepend=-1) != 0)
+    starts = np.flatnonzero(changes)
     rows = np.add.reduceat(weight, starts)
     ends = np.cumsum(rows)
     base = np.concatenate([[0], np.cumsum(weight)])[np.searchsorted(owner, owner[starts])]

@@ -43,10 +43,12 @@ def canonical_array(name: str, value: Any, *, allow_nonfinite: bool = False) -> 
         raise DataError(name, "a masked array", "fill the masked entries and pass the mask as a leaf of its own")
     array = np.asarray(value)
     if not _is_numeric(array.dtype):
-        raise DataError(name, f"dtype {array.dtype}", "encode it as numbers first: codes for categories and text, seconds or days for dates")
+        raise DataError(
+            name, f"dtype {array.dtype}", "encode it as numbers first: codes for categories and text, seconds or days for dates"
+        )
     if array.ndim == 0:
         raise DataError(name, value, "give every leaf a leading axis; wrap lists in np.asarray, repeat constants for each row")
-    dtype = np.dtype(jax.dtypes.canonicalize_dtype(array.dtype)).newbyteorder("=")
+    dtype = np.dtype(jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("=")))
     if jax.dtypes.issubdtype(dtype, np.integer):
         _check_range(name, array, dtype)
     with np.errstate(over="ignore"):  # an overflow is reported below, with its row
@@ -68,7 +70,9 @@ def canonical_offsets(offsets: Any) -> np.ndarray:
     falls = np.flatnonzero(array[1:] < array[:-1])
     if falls.size:
         at = int(falls[0]) + 1
-        raise DataError("offsets", f"{array[at]} at position {at}, after {array[at - 1]}", "never let offsets fall; an empty client repeats one")
+        raise DataError(
+            "offsets", f"{array[at]} at position {at}, after {array[at - 1]}", "never let offsets fall; an empty client repeats one"
+        )
     return read_only(array.astype(np.int64))
 
 
