@@ -233,7 +233,9 @@ class Population:
         """
         fractions = validation.check_fractions(fractions)
         seed = validation.check_seed(seed)
-        units, times = self._row_keys("unit", unit), self._row_keys("time", time)
+        named = validation.named_leaves(self.arrays)
+        units = None if unit is None else validation.row_values("unit", unit, named, self.num_examples)
+        times = None if time is None else validation.row_values("time", time, named, self.num_examples)
         if times is None:
             side = splits.random_sides(self.row_clients, self.ids, fractions, seed, units)
         else:
@@ -266,24 +268,6 @@ class Population:
         if len(np.unique(wanted)) < len(wanted):
             raise ArgumentError("clients", clients, "name each client once")
         return wanted
-
-    def _row_keys(self, argument: str, key: Any) -> np.ndarray | None:
-        if key is None:
-            return None
-        if isinstance(key, str):
-            named = validation.named_leaves(self.arrays)
-            if key not in named:
-                raise ArgumentError(argument, key, f"use an array [N] or one of the leaves {list(named)}")
-            keys = named[key]
-        else:
-            keys = np.asarray(key)
-        if keys.shape != (self.num_examples,):
-            raise ArgumentError(argument, f"an array of shape {keys.shape}", f"use one value for each of the {self.num_examples} rows")
-        if keys.dtype.kind not in "biufUSM":
-            raise ArgumentError(argument, f"dtype {keys.dtype}", "use numbers, dates or fixed-length strings")
-        if keys.dtype.kind in "fM" and (missing := np.flatnonzero(keys != keys)).size:
-            raise ArgumentError(argument, f"{keys[missing[0]]} in row {missing[0]}", "give every row a value")
-        return keys
 
     def _keep(self, mask: np.ndarray) -> Self:
         kept = np.concatenate([[0], np.cumsum(mask)])[self.offsets]

@@ -114,11 +114,46 @@ def canonical_nonfinite(allow_nonfinite: Iterable[str], known: Iterable[str]) ->
     return names
 
 
+def row_values(argument: str, key: Any, named: Mapping[str, np.ndarray], num_examples: int) -> np.ndarray:
+    """One value for each row, that can be compared and sorted: a leaf by its dotted path, or an array as given.
+
+    Args:
+        argument: what errors call it.
+        key: dotted path of a leaf, or an array [N] of numbers, dates or strings.
+        named: leaves by dotted path.
+        num_examples: N.
+    """
+    if isinstance(key, str) and key not in named:
+        raise ArgumentError(argument, key, f"use an array [N] or one of the leaves {list(named)}")
+    values = np.asarray(named[key] if isinstance(key, str) else key)
+    if values.shape != (num_examples,):
+        raise ArgumentError(argument, f"an array of shape {values.shape}", f"use one value for each of the {num_examples} rows")
+    if values.dtype == object and all(isinstance(value, str) for value in values):
+        values = values.astype(str)  # how pandas hands over text
+    if values.dtype.kind not in "biufUSM":
+        raise ArgumentError(argument, f"dtype {values.dtype}", "use numbers, dates or strings, of one kind and without gaps")
+    if values.dtype.kind in "fM" and (missing := np.flatnonzero(values != values)).size:
+        raise ArgumentError(argument, f"{values[missing[0]]} in row {missing[0]}", "give every row a value")
+    return values
+
+
+def check_count(argument: str, value: Any, *, at_least: int = 1) -> int:
+    """A whole number, not below a bound, as a Python integer."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < at_least:
+        raise ArgumentError(argument, value, f"use an integer, {at_least} or more")
+    return int(value)
+
+
+def check_positive(argument: str, value: Any) -> float:
+    """A positive finite number as a Python float."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
+        raise ArgumentError(argument, value, "use a positive finite number")
+    return float(value)
+
+
 def check_seed(seed: Any) -> int:
     """A seed as a non-negative Python integer."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ArgumentError("seed", seed, "use a non-negative integer")
-    return int(seed)
+    return check_count("seed", seed, at_least=0)
 
 
 def check_fractions(fractions: Any) -> np.ndarray:
