@@ -1,0 +1,60 @@
+"""A bound on what one client can change."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_edu.core.algorithm import Channel
+from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.link import Link
+from fedjax_edu.core.trees import global_norm
+
+
+def clip(norm: float) -> Link:
+    r"""Scales every private value down to a Euclidean norm of at most `norm`.
+
+    :math:`\Delta \leftarrow \Delta \cdot \min(1, C / \lVert\Delta\rVert)` with one global norm over all leaves of all modules.
+    Each private channel is clipped by itself. An update of norm 0 stays 0; one that is not finite is rejected by the
+    engine before it gets here.
+
+    Args:
+        norm: C, in the units of the parameters; positive and finite.
+
+    Returns:
+        A link; it reports ``clip.clipped``, the share of clients whose update was scaled, and ``clip.norm``, the mean
+        norm before.
+
+    Raises:
+        ArgumentError: `norm` is not a positive finite number.
+
+    >>> clip(2.0).sensitivity(float("inf"))
+    2.0
+
+    Reference: McMahan et al. (2018), "Learning differentially private recurrent language models", arXiv:1710.06963.
+    """
+    if isinstance(norm, bool) or not isinstance(norm, (int, float)) or not math.isfinite(norm) or norm <= 0:
+        raise ArgumentError("norm", norm, "use a positive finite number")
+
+    def client(server, state, channels: dict[str, Channel], context):
+        clipped, norms, scaled = {}, [], []
+        for name, channel in channels.items():
+            clipped[name] = channel
+            if channel.private:
+                size = global_norm(channel.value)
+                scale = jnp.where(size > norm, norm / jnp.where(size > norm, size, 1), 1)
+                clipped[name] = channel._replace(value=jax.tree.map(lambda leaf, scale=scale: leaf * scale.astype(leaf.dtype), channel.value))
+                norms.append(size)
+                scaled.append((size > norm).astype(size.dtype))
+        return clipped, state, {"norm": sum(norms) / len(norms), "clipped": sum(scaled) / len(scaled)} if norms else {}
+
+    return Link(
+        name="clip",
+        place="clip",
+        init_server=lambda params, meta: (),
+        init_client=lambda params, info: (),
+        client=client,
+        server=lambda server, aggregates, key: (server, aggregates),
+        sensitivity=lambda bound: min(bound, float(norm)),
+        needs="sum",
+    )

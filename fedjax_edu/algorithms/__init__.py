@@ -1,0 +1,5 @@
+"""Federated algorithms, one file each."""
+
+from fedjax_edu.algorithms.fedavg import fedavg
+
+__all__ = ["fedavg"]

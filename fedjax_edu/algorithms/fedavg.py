@@ -1,0 +1,130 @@
+"""Federated averaging, with any client and server optimiser."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fedjax_edu.algorithms import local_sgd, server
+from fedjax_edu.core import loss as losses
+from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregate, Algorithm, Channel, ClientInfo, Meta, Phase, Stage
+from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.local import Batch, LocalTraining
+from fedjax_edu.core.modules import Params
+from fedjax_edu.core.trees import Tree, global_norm
+
+
+class ServerState(NamedTuple):
+    """The federation's parameters and the server optimiser's state over the shared ones."""
+
+    params: Params
+    optimizer: optax.OptState
+
+
+def fedavg(
+    loss: Callable[..., Any],
+    *,
+    client_optimizer: optax.GradientTransformation,
+    server_optimizer: optax.GradientTransformation | None = None,
+    local: LocalTraining,
+    weighting: str = "examples",
+    fine_tuning: LocalTraining | None = None,
+) -> Algorithm:
+    r"""Federated averaging.
+
+    Each client k of the cohort starts from the shared parameters w, trains locally to :math:`w_k`, and sends
+    :math:`\Delta_k = w_k - w`. The server optimiser takes :math:`-\bar\Delta` as its gradient, where
+    :math:`\bar\Delta = \sum_k p_k \Delta_k / \sum_k p_k`; ``optax.sgd(1.0)`` gives :math:`w \leftarrow w + \bar\Delta`.
+    Personal modules are trained together with the shared ones and stay with their client (FedPer).
+
+    Args:
+        loss: ``(params, batch, key)`` to losses [B], ``(losses, metrics)`` or :class:`fedjax_edu.Loss`.
+        client_optimizer: optax optimiser of the local steps; it starts afresh every round.
+        server_optimizer: optax optimiser of the server; None is ``optax.sgd(1.0)``.
+        local: local work of a round.
+        weighting: :math:`p_k` is the number of examples ("examples") or 1 ("uniform").
+        fine_tuning: local work on personal modules that ``engine.finalise`` runs on every client, shared modules fixed.
+
+    Returns:
+        An :class:`~fedjax_edu.core.algorithm.Algorithm`.
+
+    Raises:
+        ArgumentError: an unknown weighting, something that is not an optimiser, a learning rate that is not finite.
+
+    >>> algorithm = fedavg(lambda params, batch, key: (params - batch) ** 2, client_optimizer=optax.sgd(0.1),
+    ...                    local=LocalTraining(epochs=1, batch_size=20))
+    >>> len(algorithm.stages)
+    1
+
+    Reference: McMahan et al. (2017), arXiv:1602.05629; server optimisers: Reddi et al. (2021), arXiv:2003.00295; personal
+    modules: Arivazhagan et al. (2019), arXiv:1912.00818. We differ: sampling never replaces an unavailable client, an
+    update that is not finite is dropped, and modules that nobody trained keep their optimiser moments.
+    """
+    server_optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
+    local_sgd.check_optimizer("client_optimizer", client_optimizer)
+    local_sgd.check_optimizer("server_optimizer", server_optimizer)
+    if not isinstance(weighting, str) or weighting not in WEIGHTINGS:
+        raise ArgumentError("weighting", weighting, f"use one of {sorted(WEIGHTINGS)}")
+    for name, work in (("local", local), ("fine_tuning", fine_tuning)):
+        if not isinstance(work, LocalTraining) and not (work is None and name == "fine_tuning"):
+            raise ArgumentError(name, work, "use fe.LocalTraining(epochs=1, batch_size=20)")
+    standard = losses.standardise(loss)
+
+    def init_server(params: Params, meta: Meta) -> ServerState:
+        if fine_tuning is not None and not meta.modules.has("personal"):
+            raise ArgumentError("fine_tuning", fine_tuning, "assign personal modules for it to train, or leave it out")
+        return ServerState(params, server.init(server_optimizer, params.shared))
+
+    def begin(shared: Params, personal: Tree, info: ClientInfo, key: jax.Array) -> local_sgd.Local:
+        return local_sgd.start(client_optimizer, shared, personal)
+
+    def step(shared: Params, local: local_sgd.Local, batch: Batch, key: jax.Array):
+        return local_sgd.step(standard, client_optimizer, shared.frozen, local, batch, key)
+
+    def finish(shared: Params, local: local_sgd.Local, info: ClientInfo):
+        weight = WEIGHTINGS[weighting](info)
+        update = Channel(local_sgd.difference(local, shared), local_sgd.holdings(info, weight), private=True)
+        return {"update": update}, local.params.personal, weight
+
+    def apply(state: ServerState, aggregates: dict[str, Aggregate], key: jax.Array):
+        shared, optimizer = server.step(server_optimizer, state.params.shared, state.optimizer, aggregates["update"])
+        norm = global_norm(aggregates["update"].mean())
+        return ServerState(state.params._replace(shared=shared), optimizer), {"update_norm": norm}
+
+    training = Stage(
+        broadcast=lambda state, aggregates: state.params,
+        start=begin,
+        phases=(Phase(local, lambda shared, local, info: local, step),),
+        finish=finish,
+        sent=lambda shared: shared.shared,
+        trained=lambda shared, local: local.params._replace(frozen=shared.frozen).merge(),
+    )
+    return Algorithm(
+        init_server=init_server,
+        init_client=lambda params, info: params.personal,
+        stages=(training,),
+        apply=apply,
+        loss=standard,
+        model=lambda state, personal: state.params.merge() if personal is None else state.params._replace(personal=personal).merge(),
+        final=() if fine_tuning is None else (_personal_only(training, standard, client_optimizer, fine_tuning),),
+    )
+
+
+def _personal_only(training: Stage, loss: losses.LossFunction, optimizer: optax.GradientTransformation, work: LocalTraining) -> Stage:
+    """The training stage with shared modules fixed: they are moved to the frozen part before the client starts."""
+
+    def broadcast(state: ServerState, aggregates: None) -> Params:
+        params = state.params
+        fixed = Params(jax.tree.map(lambda _: None, params.shared), jax.tree.map(lambda _: None, params.shared), params.shared)
+        return params._replace(shared=fixed.shared, frozen=params._replace(personal=fixed.personal).merge())
+
+    def step(shared: Params, local: local_sgd.Local, batch: Batch, key: jax.Array):
+        return local_sgd.step(loss, optimizer, shared.frozen, local, batch, key)
+
+    def finish(shared: Params, local: local_sgd.Local, info: ClientInfo):
+        return {}, local.params.personal, jnp.ones(())
+
+    phase = Phase(work, lambda shared, local, info: local, step)
+    return training._replace(broadcast=broadcast, phases=(phase,), finish=finish)

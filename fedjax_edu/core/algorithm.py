@@ -1,0 +1,168 @@
+"""What an algorithm is: a handful of pure functions, in the spirit of optax."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_edu.core.local import FullPass, LocalTraining
+from fedjax_edu.core.loss import Loss, LossFunction
+from fedjax_edu.core.modules import Modules
+from fedjax_edu.core.trees import Tree, float_dtype
+
+
+class Meta(NamedTuple):
+    """What is known about a federation before it starts: the number of clients N and the model's modules."""
+
+    clients: int
+    modules: Modules
+
+
+class ClientInfo(NamedTuple):
+    """What is known about a client without looking at its examples.
+
+    Args:
+        id: uint32, the identity that survives selection.
+        examples: int32, size of its data set.
+        steps: int32 [phases], local steps in each phase of the stage.
+        held: bool [modules], the modules it holds.
+        attributes: static client attributes by name.
+    """
+
+    id: jax.Array
+    examples: jax.Array
+    steps: jax.Array
+    held: jax.Array
+    attributes: dict[str, jax.Array]
+
+
+class Channel(NamedTuple):
+    """One thing that a client sends.
+
+    Args:
+        value: pytree of arrays, over (a part of) the shared parameters.
+        weight: scalar, or [modules] for a value whose modules are weighted one by one.
+        private: whether the value is computed from examples, so that clipping and noise apply to it.
+    """
+
+    value: Tree
+    weight: jax.Array
+    private: bool
+
+
+class Report(NamedTuple):
+    """What a local step observes, as sums: it is reported, it never feeds back.
+
+    Args:
+        loss: sum of losses over the valid rows of the batch.
+        examples: number of valid rows.
+        metrics: ``{name: (weighted sum, sum of weights)}``.
+    """
+
+    loss: jax.Array
+    examples: jax.Array
+    metrics: dict[str, tuple[jax.Array, jax.Array]]
+
+
+def observe(loss: Loss, valid: jax.Array) -> Report:
+    """Sums of a batch's losses and metrics over its valid rows (bool [B])."""
+    dtype = float_dtype()
+
+    def total(values: jax.Array, weights: jax.Array) -> jax.Array:
+        weights = jnp.where(valid, weights, jnp.zeros_like(weights)).astype(dtype)
+        return jnp.sum(jnp.where(weights != 0, values.astype(dtype) * weights, 0))
+
+    metrics = {name: (total(value, weight), total(jnp.ones_like(weight), weight)) for name, (value, weight) in loss.metrics.items()}
+    return Report(total(loss.per_example, valid), jnp.sum(valid).astype(dtype), metrics)
+
+
+class Aggregate(NamedTuple):
+    """The sum of one channel over a cohort, with its weights; division comes last and once.
+
+    Args:
+        total: sum of weight times value.
+        weight: [modules], sum of the weights.
+        contributors: int32 [modules], clients with a positive weight.
+        modules: the registry that says which leaf belongs to which module.
+    """
+
+    total: Tree
+    weight: jax.Array
+    contributors: jax.Array
+    modules: Modules
+
+    def mean(self) -> Tree:
+        """Weighted mean; 0 for a module that nobody contributed to."""
+
+        def divide(total: jax.Array, owner: int) -> jax.Array:
+            weight = self.weight[owner]
+            return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1).astype(total.dtype), jnp.zeros_like(total))
+
+        return jax.tree.map(divide, self.total, self.modules.owners(self.total))
+
+
+Aggregates = dict[str, Aggregate]
+
+
+class Phase(NamedTuple):
+    """A run of like local steps.
+
+    Args:
+        data: which batches the steps see.
+        enter: ``(shared, local, client_info) -> local``, once before the first step.
+        step: ``(shared, local, batch, key) -> (local, Report | None)``.
+    """
+
+    data: LocalTraining | FullPass
+    enter: Callable[..., Any]
+    step: Callable[..., Any]
+
+
+class Stage(NamedTuple):
+    """One pass over the cohort and one reduction.
+
+    Args:
+        broadcast: ``(server, aggregates of the stage before | None) -> shared``; what every client reads, no lane axis.
+        start: ``(shared, client_state, client_info, key) -> local``.
+        phases: run one after another for a client.
+        finish: ``(shared, local, client_info) -> ({name: Channel}, client_state, weight)``; the scalar weight is the
+            client's share in reported means.
+        sent: ``shared -> pytree`` that travels to each client every round.
+        trained: ``(shared, local) -> params``, the full model as the client has it now.
+    """
+
+    broadcast: Callable[..., Any]
+    start: Callable[..., Any]
+    phases: tuple[Phase, ...]
+    finish: Callable[..., Any]
+    sent: Callable[..., Any]
+    trained: Callable[..., Any]
+
+
+class Algorithm(NamedTuple):
+    """A federated algorithm.
+
+    Args:
+        init_server: ``(Params, Meta) -> server state``, a NamedTuple with the field ``params: Params``.
+        init_client: ``(Params, ClientInfo) -> client state``; stacked over the population, may be empty.
+        stages: passes over the cohort, in order.
+        apply: ``(server, {name: Aggregate} of the last stage, key) -> (server, {name: scalar})``; must name ``update_norm``.
+        loss: what is minimised, standardised; `evaluate` reports it.
+        model: ``(server, client_state | None) -> params`` that a client predicts with; None is a client never seen.
+        final: stages run over everyone after the federation; they change client states only.
+    """
+
+    init_server: Callable[..., Any]
+    init_client: Callable[..., Any]
+    stages: tuple[Stage, ...]
+    apply: Callable[..., Any]
+    loss: LossFunction
+    model: Callable[..., Any]
+    final: tuple[Stage, ...] = ()
+
+
+WEIGHTINGS: dict[str, Callable[[ClientInfo], jax.Array]] = {
+    "examples": lambda info: info.examples.astype(float_dtype()),
+    "uniform": lambda info: jnp.ones((), float_dtype()),
+}

@@ -1,0 +1,157 @@
+"""Modules: the named parts of a model that are shared, personal or frozen as a unit."""
+
+import dataclasses
+from collections.abc import Sequence
+from types import EllipsisType
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.trees import Tree, named_leaves, path_name
+
+Selector = str | Sequence[str] | EllipsisType | None
+KINDS = ("shared", "personal", "frozen")
+
+
+class Params(NamedTuple):
+    """Parameters split by what happens to them; each part is the full tree with None in the places of the others.
+
+    Args:
+        shared: trained by clients, sent and aggregated.
+        personal: trained by each client for itself, never sent; here their common starting value.
+        frozen: never trained.
+    """
+
+    shared: Tree
+    personal: Tree
+    frozen: Tree
+
+    def merge(self) -> Tree:
+        """The full tree.
+
+        >>> Params({"a": 1, "b": None}, {"a": None, "b": 2}, {"a": None, "b": None}).merge()
+        {'a': 1, 'b': 2}
+        """
+
+        def present(*leaves: Tree) -> Tree:
+            return next((leaf for leaf in leaves if leaf is not None), None)
+
+        return jax.tree.map(present, *self, is_leaf=lambda leaf: leaf is None)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Modules:
+    """Which module each parameter leaf belongs to and what kind each module is; made by :func:`assign`.
+
+    Args:
+        names: dotted names of the modules.
+        kinds: one of shared, personal, frozen for each module.
+        leaves: dotted names of the leaves, in flattening order.
+        owner: index of its module for each leaf.
+    """
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    leaves: tuple[str, ...]
+    owner: tuple[int, ...]
+
+    def split(self, params: Tree) -> Params:
+        """Parameters by kind.
+
+        Raises:
+            ArgumentError: `params` has other leaves than the tree that was assigned.
+        """
+        found = tuple(name for name, _ in named_leaves(params))
+        if found != self.leaves:
+            differing = sorted(set(found) ^ set(self.leaves))
+            raise ArgumentError("modules", differing, "assign modules from parameters with the same leaves as those given to init")
+        kind = dict(zip(self.leaves, (self.kinds[owner] for owner in self.owner), strict=True))
+
+        def part(wanted: str) -> Tree:
+            return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf if kind[path_name(path)] == wanted else None, params)
+
+        return Params(*(part(wanted) for wanted in KINDS))
+
+    def owners(self, tree: Tree) -> Tree:
+        """Index of its module in place of each leaf; `tree` may lack leaves (a part of a split)."""
+        owner = dict(zip(self.leaves, self.owner, strict=True))
+        return jax.tree_util.tree_map_with_path(lambda path, _: owner[path_name(path)], tree)
+
+    def bytes_of(self, tree: Tree) -> np.ndarray:
+        """int64 [modules]: bytes of each module's leaves in `tree`."""
+        total = np.zeros(len(self.names), np.int64)
+        for owner, leaf in zip(jax.tree.leaves(self.owners(tree)), jax.tree.leaves(tree), strict=True):
+            total[owner] += leaf.size * leaf.dtype.itemsize
+        return total
+
+    def has(self, kind: str) -> bool:
+        """Whether any module is of this kind."""
+        return kind in self.kinds
+
+
+def assign(params: Tree, *, shared: Selector = None, personal: Selector = None, frozen: Selector = None) -> Modules:
+    """Names the modules of a model and says which are shared, personal and frozen.
+
+    A selector is a dotted path (``"heads.dropout"`` takes every leaf below it), several of them, or ``...`` for all
+    leaves that no path takes. Each path becomes one module; where paths are nested, the longest wins. Leaves that
+    nothing takes are grouped by their first key and are shared, unless `shared` was given: then they are an error.
+
+    Args:
+        params: the parameters, or their shapes.
+        shared: trained and aggregated.
+        personal: trained and kept by each client.
+        frozen: never trained.
+
+    Returns:
+        :class:`Modules`.
+
+    Raises:
+        ArgumentError: a path that takes no leaf, a path under two kinds, two ellipses, a leaf that nothing takes.
+
+    >>> params = {"encoder": {"w": jnp.ones(2)}, "heads": {"math": jnp.ones(1), "read": jnp.ones(1)}}
+    >>> modules = assign(params, personal="heads")
+    >>> modules.names, modules.kinds
+    (('heads', 'encoder'), ('personal', 'shared'))
+    """
+    selectors = {"shared": shared, "personal": personal, "frozen": frozen}
+    kind_of = _kind_of_paths(selectors)
+    rest = [kind for kind, selector in selectors.items() if selector is ...]
+    if len(rest) > 1:
+        raise ArgumentError(", ".join(rest), "...", "give the ellipsis to one of them")
+    default = rest[0] if rest else ("shared" if shared is None else None)
+    leaves = [name for name, _ in named_leaves(params)]
+    if not leaves:
+        raise ArgumentError("params", params, "pass a pytree with at least one array")
+    names, kinds, owner = list(kind_of), list(kind_of.values()), []
+    for leaf in leaves:
+        taking = [path for path in kind_of if leaf == path or leaf.startswith(f"{path}.")]
+        if not taking and default is None:
+            raise ArgumentError("shared, personal, frozen", leaf, "name a path that takes this leaf, or give one of them as `...`")
+        module = max(taking, key=len) if taking else leaf.split(".")[0]
+        if module not in names:
+            names.append(module)
+            kinds.append(default)
+        owner.append(names.index(module))
+    idle = [name for position, name in enumerate(names) if position not in owner]
+    if idle:
+        raise ArgumentError(kind_of[idle[0]], idle, f"use dotted paths of the parameters: {', '.join(leaves[:20])}")
+    return Modules(tuple(names), tuple(kinds), tuple(leaves), tuple(owner))
+
+
+def _kind_of_paths(selectors: dict[str, Selector]) -> dict[str, str]:
+    kind_of: dict[str, str] = {}
+    for kind, selector in selectors.items():
+        if selector is None or selector is ...:
+            continue
+        paths = (selector,) if isinstance(selector, str) else selector
+        if not isinstance(paths, Sequence) or not all(isinstance(path, str) for path in paths):
+            raise ArgumentError(kind, selector, "use a dotted path, a sequence of them, or `...`")
+        for path in paths:
+            if path in kind_of:
+                raise ArgumentError(f"{kind_of[path]}, {kind}", path, "name each path once")
+            kind_of[path] = kind
+    return kind_of

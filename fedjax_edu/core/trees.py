@@ -1,0 +1,87 @@
+"""Small functions on pytrees that jax.tree does not have."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Tree = Any
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """Dotted name of a pytree path.
+
+    >>> path_name((jax.tree_util.DictKey("heads"), jax.tree_util.SequenceKey(0)))
+    'heads.0'
+    """
+    return ".".join(str(getattr(entry, "key", getattr(entry, "idx", getattr(entry, "name", entry)))) for entry in path)
+
+
+def named_leaves(tree: Tree) -> list[tuple[str, Any]]:
+    """Leaves with their dotted names, in flattening order.
+
+    >>> named_leaves({"b": 1, "a": (2, 3)})
+    [('a.0', 2), ('a.1', 3), ('b', 1)]
+    """
+    return [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def select(flag: jax.Array, new: Tree, old: Tree) -> Tree:
+    """``new`` where the scalar `flag` holds, else ``old``, bit for bit (never a product with 0)."""
+    return jax.tree.map(lambda a, b: jnp.where(flag, a, b), new, old)
+
+
+def all_finite(tree: Tree) -> jax.Array:
+    """Whether every floating-point number of the tree is finite; an empty tree is.
+
+    >>> bool(all_finite({"a": jnp.ones(2), "n": jnp.arange(3)})), bool(all_finite([jnp.array([1.0, jnp.inf])]))
+    (True, False)
+    """
+    flags = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack(flags)) if flags else jnp.array(True)
+
+
+def global_norm(tree: Tree) -> jax.Array:
+    """Euclidean norm over all leaves, accumulated in at least float32; 0 for an empty tree.
+
+    >>> float(global_norm({"a": jnp.array([3.0]), "b": jnp.array([4.0])}))
+    5.0
+    """
+    squares = [jnp.sum(jnp.square(leaf.astype(float_dtype()))) for leaf in jax.tree.leaves(tree)]
+    return jnp.sqrt(sum(squares, start=jnp.zeros((), float_dtype())))
+
+
+def float_dtype() -> jnp.dtype:
+    """The float type of weights and sums: float64 inside ``jax.enable_x64()``, float32 elsewhere."""
+    return jax.dtypes.canonicalize_dtype(jnp.float64)
+
+
+def index(tree: Tree, position: jax.Array) -> Tree:
+    """Row `position` of every leaf."""
+    return jax.tree.map(lambda leaf: leaf[position], tree)
+
+
+def put(tree: Tree, position: jax.Array, row: Tree) -> Tree:
+    """`tree` with `row` written at `position` of every leaf."""
+    return jax.tree.map(lambda leaf, new: leaf.at[position].set(new), tree, row)
+
+
+def add(left: Tree, right: Tree) -> Tree:
+    """Leafwise sum."""
+    return jax.tree.map(jnp.add, left, right)
+
+
+def struct(tree: Tree, leading: Callable[[Any], tuple[int, ...]] | None = None) -> Tree:
+    """Shapes and dtypes of a tree; `leading` may replace each leaf's shape."""
+    shape = leading or (lambda leaf: leaf.shape)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(shape(leaf), leaf.dtype), tree)
+
+
+def byte_size(tree: Tree) -> int:
+    """Bytes of all leaves.
+
+    >>> byte_size({"w": jnp.zeros((3, 2), jnp.float32)})
+    24
+    """
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,108 @@
+"""What an engine makes sure of before anything is compiled."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_edu.core import loss as losses
+from fedjax_edu.core import trees
+from fedjax_edu.core.algorithm import Algorithm
+from fedjax_edu.core.chain import Chain, chain
+from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.link import Link
+from fedjax_edu.core.modules import Modules
+from fedjax_edu.core.trees import Tree
+from fedjax_edu.data import Population
+from fedjax_edu.engine.cohorts import Cohort
+from fedjax_edu.engine.drawing import batch_size
+from fedjax_edu.engine.plan import ExecutionPlan
+from fedjax_edu.engine.state import State
+
+
+def check_parts(population: Any, algorithm: Any, cohort: Any, aggregator: Any, modules: Any, plan: Any) -> Chain:
+    """Checks the types of an engine's arguments; returns the aggregator as a chain."""
+    for name, value, kind, remedy in (
+        ("population", population, Population, "use fe.data.Population.from_arrays(...)"),
+        ("algorithm", algorithm, Algorithm, "use for instance fe.algorithms.fedavg(...)"),
+        ("cohort", cohort, Cohort, "use for instance fe.cohorts.uniform(32)"),
+        ("modules", modules, Modules | None, "use fe.modules.assign(params, ...)"),
+        ("plan", plan, ExecutionPlan, "use fe.ExecutionPlan(...)"),
+        ("aggregator", aggregator, Link | Chain, "use for instance fe.aggregation.mean()"),
+    ):
+        if not isinstance(value, kind):
+            raise ArgumentError(name, value, remedy)
+    if population.num_examples == 0:
+        raise ArgumentError("population", f"{population.num_clients} clients without examples", "use a population with at least one example")
+    links = chain(aggregator)
+    stacked = [link.name for link in links.links if link.needs != "sum"]
+    if stacked:
+        raise ArgumentError("aggregator", stacked, "use links that need only sums")
+    return links
+
+
+def check_params(params: Tree, population: Population) -> None:
+    """Checks that parameters are floating-point arrays of the precision of the data."""
+    leaves = trees.named_leaves(params)
+    if not leaves:
+        raise ArgumentError("params", params, "pass a pytree with at least one array")
+    for name, leaf in leaves:
+        if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
+            raise ArgumentError(f"params.{name}", leaf, "use arrays as leaves")
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ArgumentError(f"params.{name}", f"{leaf.dtype}{list(leaf.shape)}", "use floating-point parameters")
+        if isinstance(leaf, np.ndarray) and leaf.dtype == np.float64 and not jax.config.jax_enable_x64:
+            raise ArgumentError(f"params.{name}", "float64", "use float32, or work inside `with jax.enable_x64():`")
+    wide = {name: str(leaf.dtype) for name, leaf in leaves if leaf.dtype == jnp.float64}
+    narrow = {name: str(leaf.dtype) for name, leaf in leaves if leaf.dtype != jnp.float64}
+    if wide and narrow:
+        raise ArgumentError("params", {**dict(list(wide.items())[:2]), **dict(list(narrow.items())[:2])}, "use one precision for all parameters")
+    if wide and not jax.config.jax_enable_x64:
+        raise ArgumentError("params", wide, "work inside `with jax.enable_x64():`, or use float32")
+    for name, leaf in trees.named_leaves(population.arrays):
+        if leaf.dtype.kind == "f" and (leaf.dtype == np.float64) != bool(wide):
+            found = f"{leaf.dtype} beside params of {str(leaves[0][1].dtype)}"
+            raise ArgumentError(f"population.arrays.{name}", found, "use one precision for data and parameters")
+
+
+def check_losses(algorithm: Algorithm, params: Tree, population: Population, longest: int) -> tuple[str, ...]:
+    """Traces the loss at the batch size of every phase; returns the names of its metrics."""
+    sizes = {batch_size(phase.data, longest) for stage in (*algorithm.stages, *algorithm.final) for phase in stage.phases}
+    names: tuple[str, ...] = ()
+    for size in sorted(sizes):
+        batch = jax.tree.map(lambda leaf, size=size: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), population.arrays)
+        names = tuple(sorted(losses.check(algorithm.loss, params, batch, size).metrics))
+    return names
+
+
+def check_state(state: Any, x64: bool) -> None:
+    """Checks that a state is one, and that the precision is the one that the engine was built for."""
+    if not isinstance(state, State):
+        raise ArgumentError("state", state, "pass the state that engine.init or engine.run returned")
+    check_precision(x64)
+
+
+def check_precision(x64: bool) -> None:
+    """Checks that x64 is as it was when the engine was built."""
+    if bool(jax.config.jax_enable_x64) != x64:
+        raise ArgumentError("jax_enable_x64", bool(jax.config.jax_enable_x64), f"call the engine with {x64}, as it was built")
+
+
+def check_rounds(rounds: Any) -> None:
+    """Checks a number of rounds."""
+    if isinstance(rounds, bool) or not isinstance(rounds, (int, np.integer)) or rounds < 0:
+        raise ArgumentError("rounds", rounds, "use an integer, 0 or more")
+
+
+def check_like(population: Any, trained: Population) -> None:
+    """Checks that a population has the leaves, row shapes and dtypes of the one that was trained on."""
+    if not isinstance(population, Population):
+        raise ArgumentError("population", population, "use fe.data.Population.from_arrays(...)")
+
+    def rows(each: Population) -> dict[str, str]:
+        return {name: f"{leaf.dtype}{list(leaf.shape[1:])}" for name, leaf in trees.named_leaves(each.arrays)}
+
+    found, wanted = rows(population), rows(trained)
+    if found != wanted:
+        raise ArgumentError("population", found, f"use the leaves of the training population: {wanted}")

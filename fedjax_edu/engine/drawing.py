@@ -1,0 +1,39 @@
+"""Which rows a local step sees: computed from the client's key, stored nowhere."""
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_edu.core.keys import ClientPurpose, fold, permute
+from fedjax_edu.core.local import FullPass, LocalTraining
+
+
+def batch_size(data: LocalTraining | FullPass, longest: int) -> int:
+    """Rows of a batch; `longest` is the largest client of the population, what a whole-client batch must hold."""
+    return data.batch_size or max(longest, 1)
+
+
+def draw(data: LocalTraining | FullPass, key: jax.Array, phase: int, step: jax.Array, examples: jax.Array, longest: int):
+    """Positions within a client of the rows of one local step.
+
+    Position p of an epoch holds row ``permutation(key, epoch, p)``, so that each epoch visits every row once.
+
+    Args:
+        data: what the phase asks for.
+        key: the client's key of this round.
+        phase: number of the phase, so that phases draw independently.
+        step: int32 scalar, local steps of this phase done before.
+        examples: int32 scalar, size of the client.
+        longest: largest client of the population.
+
+    Returns:
+        ``(rows int32 [B], valid bool [B])``; padding repeats real rows of the client.
+    """
+    size = batch_size(data, longest)
+    count = jnp.maximum(examples, 1)
+    batches = -(-count // size)
+    epoch = step // batches
+    position = (step % batches) * size + jnp.arange(size, dtype=jnp.int32)
+    rows = position % count
+    if data.shuffle:
+        rows = permute(fold(key, ClientPurpose.ORDER, phase, epoch), rows, count)
+    return rows, position < examples

@@ -1,0 +1,264 @@
+"""The engine: a population, an algorithm and a plan, compiled once and run for any number of rounds."""
+
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from fedjax_edu.core import trees
+from fedjax_edu.core.algorithm import Algorithm, Meta, Stage
+from fedjax_edu.core.chain import Chain
+from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.keys import Purpose, fold
+from fedjax_edu.core.link import Link
+from fedjax_edu.core.modules import Modules, assign
+from fedjax_edu.core.trees import Tree
+from fedjax_edu.data import Population
+from fedjax_edu.engine import checks, evaluation, rounds, tiles
+from fedjax_edu.engine.cohorts import Cohort
+from fedjax_edu.engine.lanes import measuring
+from fedjax_edu.engine.plan import ExecutionPlan
+from fedjax_edu.engine.reporting import to_info, traffic
+from fedjax_edu.engine.resident import Resident, place
+from fedjax_edu.engine.schedule import Rows, replay_round
+from fedjax_edu.engine.state import Evaluation, Info, State
+
+TILES_AT_ONCE = 16
+
+
+class Engine:
+    """Runs a federated algorithm over a population of clients.
+
+    Args:
+        population: the clients and their examples.
+        algorithm: what to run, for instance ``fe.algorithms.fedavg(...)``.
+        cohort: who takes part in a round.
+        aggregator: what happens between clients and server, for instance ``chain(clip(1.0), mean())``.
+        modules: which parts of the model are shared, personal, frozen; None shares everything.
+        plan: how it is laid out on the hardware; it changes results by float rounding at most.
+        measure_after: also report the loss after local training (``info.loss_after``), which costs a pass over the data.
+        report_rejected: also report the ids of clients whose update was not finite (``info.rejected_ids``).
+
+    Raises:
+        ArgumentError: an argument that cannot work, before anything is compiled.
+
+    >>> import optax, fedjax_edu as fe
+    >>> population = fe.data.Population.from_arrays({"y": np.arange(6.0)}, offsets=[0, 2, 6])
+    >>> algorithm = fe.algorithms.fedavg(
+    ...     lambda params, batch, key: 0.5 * (params["mean"] - batch["y"]) ** 2,
+    ...     client_optimizer=optax.sgd(1.0), local=fe.LocalTraining(epochs=1))
+    >>> engine = fe.Engine(population, algorithm, cohort=fe.cohorts.everyone(), aggregator=fe.aggregation.mean())
+    >>> state, info = engine.run(engine.init({"mean": jnp.zeros(())}, seed=0), rounds=1)
+    >>> float(state.params["mean"]), int(info.participants[0])
+    (2.5, 2)
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        algorithm: Algorithm,
+        *,
+        cohort: Cohort,
+        aggregator: Link | Chain,
+        modules: Modules | None = None,
+        plan: ExecutionPlan = ExecutionPlan(),
+        measure_after: bool = False,
+        report_rejected: bool = False,
+    ):
+        self._chain = checks.check_parts(population, algorithm, cohort, aggregator, modules, plan)
+        self.population = population
+        self._algorithm = algorithm
+        self._sampler = cohort.bind(population.ids, population.attributes)
+        self.plan = plan.resolve(self._sampler.capacity)
+        self._modules = modules
+        self._longest = int(population.sizes.max())
+        self._measured, self._report_rejected = bool(measure_after), bool(report_rejected)
+        self._x64 = bool(jax.config.jax_enable_x64)
+        self._replicated = NamedSharding(self.plan.mesh, PartitionSpec())
+        self._programs: dict[Any, _Compiled] = {}
+
+    def init(self, params: Tree, seed: int = 0) -> State:
+        """The state before the first round.
+
+        Args:
+            params: pytree of floating-point arrays; copied.
+            seed: root of all randomness.
+
+        Returns:
+            The state.
+
+        Raises:
+            ArgumentError: parameters that cannot be trained, or modules assigned from other parameters.
+            LossError: the loss does not return one number an example.
+        """
+        checks.check_precision(self._x64)
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+            raise ArgumentError("seed", seed, "use an integer")
+        checks.check_params(params, self.population)
+        params = jax.tree.map(jnp.array, params)
+        modules = assign(params) if self._modules is None else self._modules
+        split = modules.split(params)
+        if not jax.tree.leaves((split.shared, split.personal)):
+            raise ArgumentError("modules", modules.kinds, "leave at least one module shared or personal: there is nothing to train")
+        self._compiled(params)
+        meta, everyone = Meta(self.population.num_clients, modules), jnp.arange(self.population.num_clients)
+        infos = self._resident.infos(everyone, 0, len(self._algorithm.stages[0].phases), len(modules.names))
+        state = State(
+            round=jnp.int32(0),
+            key=jax.random.key(seed),
+            server=self._algorithm.init_server(split, meta),
+            clients=jax.vmap(lambda info: self._algorithm.init_client(split, info))(infos),
+            links_server=self._chain.init_server(split, meta),
+            links_clients=jax.vmap(lambda info: self._chain.init_client(split, info))(infos),
+        )
+        store = rounds.client_sharding(self.plan.mesh, self.population.num_clients)
+        placed = jax.device_put(state, self._replicated)
+        clients, links = jax.device_put((state.clients, state.links_clients), store)
+        return placed._replace(clients=clients, links_clients=links)
+
+    def run(self, state: State, rounds: int) -> tuple[State, Info]:
+        """Runs rounds; any number of them reuses one compiled program. The arguments stay valid.
+
+        Args:
+            state: from :meth:`init` or an earlier run.
+            rounds: how many, 0 or more.
+
+        Returns:
+            The state after, and what each round reported, leaves [rounds, ...].
+        """
+        checks.check_rounds(rounds)
+        checks.check_state(state, self._x64)
+        compiled = self._compiled(state.params)
+        chunks, left = [], int(rounds)
+        while left > 0 or not chunks:
+            active = min(left, self.plan.chunk)
+            state, records = compiled.chunk(state, self._resident, jnp.int32(active))
+            chunks.append(jax.tree.map(lambda leaf, active=active: np.asarray(leaf[:active]), records))
+            left -= active
+        records = jax.tree.map(lambda *leaves: np.concatenate(leaves), *chunks)
+        return state, to_info(records, compiled.program, traffic(compiled.program, state, self._resident))
+
+    def evaluate(self, state: State, population: Population) -> Evaluation:
+        """Weighted means of losses and metrics, overall and per client; clients never seen use the federation's modules.
+
+        Args:
+            state: the state whose parameters are used.
+            population: any clients with the same leaves; known ids use their personal modules.
+
+        Returns:
+            An :class:`~fedjax_edu.engine.Evaluation`.
+        """
+        checks.check_state(state, self._x64)
+        checks.check_like(population, self.population)
+        cut, count = tiles.cut(population, self.population.ids, TILES_AT_ONCE, self.plan.mesh)
+        key = fold(state.key, Purpose.EVALUATE)
+        static = (self._algorithm.model, self._algorithm.loss, self.plan.mesh)
+        report = evaluation.losses(*static, state.server, state.clients, self._arrays(population), cut, key)
+        report = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1)[:count], report)
+        return evaluation.summarise(report, np.asarray(cut.client).reshape(-1)[:count], population.num_clients)
+
+    def predict(self, state: State, population: Population, fn: Callable[..., Any]) -> Any:
+        """Outputs of a model for every row of a population.
+
+        Args:
+            state: the state whose parameters are used; clients that it knows use their personal modules.
+            population: any clients with the same leaves.
+            fn: ``(params, batch) -> pytree of [B, ...]``.
+
+        Returns:
+            NumPy arrays [N, ...] in the population's row order.
+        """
+        checks.check_state(state, self._x64)
+        checks.check_like(population, self.population)
+        if not callable(fn):
+            raise ArgumentError("fn", fn, "pass a function (params, batch) -> outputs [B, ...]")
+        cut, _ = tiles.cut(population, self.population.ids, TILES_AT_ONCE, self.plan.mesh)
+        outputs = evaluation.predictions(self._algorithm.model, fn, self.plan.mesh, state.server, state.clients, self._arrays(population), cut)
+        return evaluation.in_row_order(outputs, cut, population.num_examples)
+
+    def schedule(self, state: State, rounds: int) -> tuple[list[np.ndarray], list[Rows]]:
+        """Who will take part in the next rounds and which rows each local step will see; nothing is trained.
+
+        Args:
+            state: the state before those rounds.
+            rounds: how many.
+
+        Returns:
+            ``(cohorts, rows)``: ``cohorts[r]`` are the participants' positions in the population (int32), and
+            ``rows[r][i][s]`` are the rows of the population that participant i sees in its local step s.
+        """
+        checks.check_rounds(rounds)
+        checks.check_state(state, self._x64)
+        stages = self._algorithm.stages
+        replayed = [
+            replay_round(self._sampler, stages, self._resident, self._longest, state.key, state.round + number) for number in range(rounds)
+        ]
+        return [clients for clients, _ in replayed], [rows for _, rows in replayed]
+
+    def finalise(self, state: State) -> State:
+        """Runs the algorithm's work after the federation on every client; without any, the state comes back as it is."""
+        checks.check_state(state, self._x64)
+        if not self._algorithm.final:
+            return state
+        return self._compiled(state.params).final(state, self._resident)
+
+    def memory(self, params: Tree) -> dict[str, int]:
+        """Bytes of one compiled chunk of rounds, from the compiler's own analysis; nothing runs.
+
+        Args:
+            params: parameters, as for :meth:`init`.
+
+        Returns:
+            ``peak`` (temporaries, state and results on a device, the population's arrays left out), ``temporary`` and ``population``.
+        """
+        state = self.init(params)
+        analysis = self._compiled(state.params).chunk.lower(state, self._resident, jnp.int32(1)).compile().memory_analysis()
+        population = trees.byte_size(self._resident)
+        peak = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes - population
+        return {"peak": peak, "temporary": analysis.temp_size_in_bytes, "population": population}
+
+    @cached_property
+    def _resident(self) -> Resident:
+        return place(self.population, (*self._stages, *self._algorithm.final), self.plan.mesh)
+
+    @cached_property
+    def _stages(self) -> tuple[Stage, ...]:
+        *stages, last = self._algorithm.stages
+        if self._measured:
+            phase = measuring(last, self._algorithm.loss, last.phases[-1].data.batch_size)
+            last = last._replace(phases=(*last.phases, phase))
+        return (*stages, last)
+
+    def _arrays(self, population: Population) -> Tree:
+        return self._resident.arrays if population is self.population else jax.device_put(population.arrays, self._replicated)
+
+    def _compiled(self, params: Tree) -> "_Compiled":
+        """The programs for parameters of this structure; there is one structure in an engine's life, save for rare reuse."""
+        form = jax.tree.structure(params), tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(params))
+        if form not in self._programs:
+            program = rounds.Program(
+                algorithm=self._algorithm._replace(stages=self._stages),
+                chain=self._chain,
+                modules=self._modules or assign(params),
+                metrics=checks.check_losses(self._algorithm, params, self.population, self._longest),
+                mesh=self.plan.mesh,
+                lanes=self.plan.lanes,
+                longest=self._longest,
+                measured=self._measured,
+                report_rejected=self._report_rejected,
+            )
+            chunk = jax.jit(partial(rounds.run_chunk, program, self._sampler, self.plan.chunk))
+            self._programs[form] = _Compiled(program, chunk, jax.jit(partial(rounds.run_final, program)))
+        return self._programs[form]
+
+
+class _Compiled(NamedTuple):
+    """An engine's programs for one structure of parameters; they compile when they are first called."""
+
+    program: rounds.Program
+    chunk: Callable[..., Any]
+    final: Callable[..., Any]

@@ -1,0 +1,314 @@
+"""The work queue: L lanes train the clients of one device's queue, each lane one client after another.
+
+A tick is one local step in every lane. When a lane's client is done, its update passes the client half of the aggregation
+chain, joins the running sums, and the lane takes the next client. Memory is O(lanes * params) whatever the cohort.
+Finished lanes are flushed one by one: each client costs one pass over its parameters, never one over all lanes.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_edu.core import trees
+from fedjax_edu.core.algorithm import ClientInfo, Phase, Report, Stage, observe
+from fedjax_edu.core.keys import ClientPurpose, fold
+from fedjax_edu.core.link import Context
+from fedjax_edu.core.local import Batch, FullPass
+from fedjax_edu.core.loss import LossFunction
+from fedjax_edu.core.modules import Modules
+from fedjax_edu.core.trees import Tree
+from fedjax_edu.engine.drawing import draw
+
+
+class Queue(NamedTuple):
+    """Clients waiting for one device's lanes, longest first; leaves [Q].
+
+    Args:
+        first: int32, row of the population where the client begins.
+        present: bool, whether the client takes part; the others are skipped.
+        steps: int32 [Q, phases], local steps of each phase, a measuring phase included.
+        key: the client's key of this round.
+        info: what algorithms may know of it.
+    """
+
+    first: jax.Array
+    present: jax.Array
+    steps: jax.Array
+    key: jax.Array
+    info: ClientInfo
+
+
+class Totals(NamedTuple):
+    """Sums over the accepted clients.
+
+    Args:
+        channels: ``{name: (sum of weight times value, weights [modules], contributors int32 [modules])}``.
+        report: what training observed, each client scaled to its weight.
+        after: the same for the measuring phase, or None.
+        participants: int32.
+        examples: int32, rows read by training steps.
+        steps: int32, training steps.
+        links: sums of the links' statistics.
+    """
+
+    channels: dict[str, tuple[Tree, jax.Array, jax.Array]]
+    report: Report
+    after: Report | None
+    participants: jax.Array
+    examples: jax.Array
+    steps: jax.Array
+    links: dict[str, jax.Array]
+
+
+class Outcome(NamedTuple):
+    """What one device hands back: totals, the new client states, rejected clients bool [Q], ticks run."""
+
+    totals: Totals
+    states: Tree
+    links_states: Tree
+    rejected: jax.Array
+    ticks: jax.Array
+
+
+class Work(NamedTuple):
+    """What is static about a stage's work.
+
+    Args:
+        stage: the algorithm's stage, with the measuring phase, if any, as its last phase.
+        measured: whether the last phase measures.
+        links: the client half of the aggregation chain.
+        modules: the model's modules.
+        metrics: names of the loss's metrics.
+        lanes: clients trained at the same time.
+        longest: examples of the largest client.
+    """
+
+    stage: Stage
+    measured: bool
+    links: Callable[..., Any]
+    modules: Modules
+    metrics: tuple[str, ...]
+    lanes: int
+    longest: int
+
+
+class _Carry(NamedTuple):
+    local: Tree
+    slot: jax.Array
+    phase: jax.Array
+    step: jax.Array
+    done: jax.Array
+    report: Report
+    after: Report | None
+    head: jax.Array
+    outcome: Outcome
+
+
+def measuring(stage: Stage, loss: LossFunction, batch_size: int | None) -> Phase:
+    """A last phase that reads the losses of the trained model and changes nothing."""
+
+    def step(shared: Tree, local: Tree, batch: Batch, key: jax.Array) -> tuple[Tree, Report]:
+        return local, observe(loss(stage.trained(shared, local), batch.examples, key, batch.valid), batch.valid)
+
+    return Phase(FullPass(batch_size=batch_size), lambda shared, local, info: local, step)
+
+
+def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Queue, states: Tree, links_states: Tree) -> Outcome:
+    """Trains every present client of one device's queue.
+
+    Args:
+        work: the static part.
+        shared: what the stage broadcast.
+        links_server: server state of the aggregation chain.
+        data: the population's arrays, leaves [N, ...].
+        queue: the clients, leaves [Q, ...].
+        states: their client states, leaves [Q, ...].
+        links_states: their states of the aggregation chain, leaves [Q, ...].
+
+    Returns:
+        An :class:`Outcome` of this device; nothing has crossed devices yet.
+    """
+    order = jnp.argsort(~queue.present, stable=True)
+    count = jnp.sum(queue.present).astype(jnp.int32)
+    last = queue.present.shape[0] - 1
+    lanes = min(work.lanes, last + 1)
+    phases = work.stage.phases
+    final = len(phases) - 1
+    is_training = jnp.arange(final + 1) < len(phases) - work.measured
+    zero = _zero_report(work.metrics)
+
+    def row(slot: jax.Array) -> jax.Array:
+        return order[jnp.minimum(slot, last)]
+
+    def begin(states: Tree, slot: jax.Array) -> Tree:
+        at = row(slot)
+        info = trees.index(queue.info, at)
+        local = work.stage.start(shared, trees.index(states, at), info, fold(queue.key[at], ClientPurpose.START))
+        return phases[0].enter(shared, local, info)
+
+    def advance(number: int, local: Tree, slot: jax.Array, step: jax.Array) -> tuple[Tree, Report]:
+        at, phase = row(slot), phases[number]
+        rows, valid = draw(phase.data, queue.key[at], number, step, queue.info.examples[at], work.longest)
+        examples = trees.index(data, queue.first[at] + rows)
+        local, report = phase.step(shared, local, Batch(examples, valid), fold(queue.key[at], ClientPurpose.STEP, number, step))
+        return local, zero if report is None else report
+
+    def tick(carry: _Carry) -> _Carry:
+        active = carry.slot < count
+        for number in range(final + 1):
+            carry = _advance_phase(number, active, carry)
+        step = carry.step + 1
+        needed = jax.vmap(lambda slot, phase: queue.steps[row(slot), phase])(carry.slot, carry.phase)
+        outcome = carry.outcome._replace(ticks=carry.outcome.ticks + 1)
+        carry = carry._replace(step=step, done=active & (step >= needed), outcome=outcome)
+        return jax.lax.while_loop(lambda c: jnp.any(c.done), end_phase, carry)
+
+    def _advance_phase(number: int, active: jax.Array, carry: _Carry) -> _Carry:
+        def step_all(local: Tree, report: Report) -> tuple[Tree, Report]:
+            local, observed = jax.vmap(lambda *lane: advance(number, *lane))(local, carry.slot, carry.step)
+            return local, trees.add(report, observed)
+
+        to_after = work.measured and number == final
+        report = carry.after if to_after else carry.report
+        if final == 0:
+            local, report = step_all(carry.local, report)
+        else:
+            here = active & (carry.phase == number)
+
+            def step_here(local: Tree, report: Report) -> tuple[Tree, Report]:
+                return _select_lanes(here, step_all(local, report), (local, report))
+
+            local, report = jax.lax.cond(jnp.any(here), step_here, lambda *same: same, carry.local, report)
+        return carry._replace(local=local, **{"after" if to_after else "report": report})
+
+    def end_phase(carry: _Carry) -> _Carry:
+        lane = jnp.argmax(carry.done)
+        carry = carry._replace(done=carry.done.at[lane].set(False), step=carry.step.at[lane].set(0))
+        if final == 0:
+            return flush(carry, lane)
+        return jax.lax.cond(carry.phase[lane] == final, flush, enter_next, carry, lane)
+
+    def enter_next(carry: _Carry, lane: jax.Array) -> _Carry:
+        info, local = trees.index(queue.info, row(carry.slot[lane])), trees.index(carry.local, lane)
+        branches = [lambda local, enter=phase.enter: enter(shared, local, info) for phase in phases[1:]]
+        local = jax.lax.switch(carry.phase[lane], branches, local)
+        return carry._replace(local=trees.put(carry.local, lane, local), phase=carry.phase.at[lane].add(1))
+
+    def flush(carry: _Carry, lane: jax.Array) -> _Carry:
+        at = row(carry.slot[lane])
+        info, outcome = trees.index(queue.info, at), carry.outcome
+        channels, state, weight = work.stage.finish(shared, trees.index(carry.local, lane), info)
+        accepted = trees.all_finite([(channel.value, channel.weight) for channel in channels.values()]) & trees.all_finite(state)
+        context = Context(fold(queue.key[at], ClientPurpose.LINKS), info)
+        channels, links_state, statistics = work.links(links_server, trees.index(outcome.links_states, at), channels, context)
+        accepted &= trees.all_finite([channel.value for channel in channels.values()]) & trees.all_finite(links_state)
+        after = None if carry.after is None else trees.index(carry.after, lane)
+        steps = jnp.sum(jnp.where(is_training, queue.steps[at], 0))
+        totals = _accumulate(work.modules, outcome.totals, channels, weight, trees.index(carry.report, lane), after, steps, statistics)
+        outcome = outcome._replace(
+            totals=trees.select(accepted, totals, outcome.totals),
+            states=_put_if(accepted, outcome.states, at, state),
+            links_states=_put_if(accepted, outcome.links_states, at, links_state),
+            rejected=outcome.rejected.at[at].set(~accepted),
+        )
+        slot = jnp.minimum(carry.head, count)
+        return carry._replace(
+            local=trees.put(carry.local, lane, begin(outcome.states, slot)),
+            slot=carry.slot.at[lane].set(slot),
+            phase=carry.phase.at[lane].set(0),
+            report=trees.put(carry.report, lane, zero),
+            after=None if after is None else trees.put(carry.after, lane, zero),
+            head=jnp.minimum(carry.head + 1, count),
+            outcome=outcome,
+        )
+
+    slot = jnp.minimum(jnp.arange(lanes, dtype=jnp.int32), count)
+    local = jax.vmap(lambda slot: begin(states, slot))(slot)
+    spread = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (lanes, *leaf.shape)), zero)
+    empty = Outcome(
+        totals=_zero_totals(work, shared, links_server, local, queue, states, links_states),
+        states=states,
+        links_states=links_states,
+        rejected=jnp.zeros(last + 1, bool),
+        ticks=jnp.int32(0),
+    )
+    carry = _Carry(
+        local=local,
+        slot=slot,
+        phase=jnp.zeros(lanes, jnp.int32),
+        step=jnp.zeros(lanes, jnp.int32),
+        done=jnp.zeros(lanes, bool),
+        report=spread,
+        after=spread if work.measured else None,
+        head=jnp.minimum(jnp.int32(lanes), count),
+        outcome=empty,
+    )
+    return jax.lax.while_loop(lambda c: jnp.any(c.slot < count), tick, carry).outcome
+
+
+def _select_lanes(here: jax.Array, new: Tree, old: Tree) -> Tree:
+    return jax.tree.map(lambda a, b: jnp.where(here.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old)
+
+
+def _put_if(flag: jax.Array, tree: Tree, at: jax.Array, row: Tree) -> Tree:
+    return trees.put(tree, at, trees.select(flag, row, trees.index(tree, at)))
+
+
+def _zero_report(metrics: tuple[str, ...]) -> Report:
+    zero = jnp.zeros((), trees.float_dtype())
+    return Report(zero, zero, {name: (zero, zero) for name in metrics})
+
+
+def _sum_dtype(leaf: jax.Array) -> jnp.dtype:
+    return jnp.promote_types(leaf.dtype, jnp.float32)
+
+
+def _zero_totals(work: Work, shared: Tree, links_server: Tree, local: Tree, queue: Queue, states: Tree, links_states: Tree) -> Totals:
+    """Zeros in the shape of the totals, found by tracing one client's finish and links."""
+
+    def finish() -> Any:
+        info = trees.index(queue.info, 0)
+        channels, _, _ = work.stage.finish(shared, trees.index(local, 0), info)
+        channels, _, statistics = work.links(links_server, trees.index(links_states, 0), channels, Context(queue.key[0], info))
+        return {name: channel.value for name, channel in channels.items()}, statistics
+
+    values, statistics = jax.eval_shape(finish)
+    modules, dtype = len(work.modules.names), trees.float_dtype()
+    channels = {}
+    for name, value in values.items():
+        total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, _sum_dtype(leaf)), value)
+        channels[name] = (total, jnp.zeros(modules, dtype), jnp.zeros(modules, jnp.int32))
+    zero, report = jnp.int32(0), _zero_report(work.metrics)
+    links = {name: jnp.zeros((), dtype) for name in statistics}
+    return Totals(channels, report, report if work.measured else None, zero, zero, zero, links)
+
+
+def _accumulate(modules: Modules, totals: Totals, channels, weight, report: Report, after: Report | None, steps, statistics) -> Totals:
+    """Totals with one more client. A report is scaled so that a client counts with its weight, however many rows it read."""
+    joined = {}
+    for name, channel in channels.items():
+        total, weights, contributors = totals.channels[name]
+        share = jnp.broadcast_to(channel.weight, weights.shape).astype(weights.dtype)
+
+        def join(sum_: jax.Array, value: jax.Array, owner: int, share: jax.Array = share) -> jax.Array:
+            scaled = share[owner].astype(sum_.dtype) * value.astype(sum_.dtype)
+            return jnp.where(share[owner] > 0, sum_ + scaled, sum_)
+
+        total = jax.tree.map(join, total, channel.value, modules.owners(channel.value))
+        joined[name] = (total, weights + share, contributors + (share > 0).astype(jnp.int32))
+
+    def join_report(sums: Report, report: Report) -> Report:
+        scale = weight.astype(report.loss.dtype) / jnp.maximum(report.examples, 1)
+        return jax.tree.map(lambda a, b: a + scale * b, sums, report)
+
+    return Totals(
+        channels=joined,
+        report=join_report(totals.report, report),
+        after=None if after is None else join_report(totals.after, after),
+        participants=totals.participants + 1,
+        examples=totals.examples + report.examples.astype(jnp.int32),
+        steps=totals.steps + steps.astype(jnp.int32),
+        links={name: totals.links[name] + value.astype(totals.links[name].dtype) for name, value in statistics.items()},
+    )

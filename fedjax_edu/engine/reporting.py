@@ -1,0 +1,56 @@
+"""From the sums of compiled rounds to what users read."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fedjax_edu.core import trees
+from fedjax_edu.core.algorithm import Report
+from fedjax_edu.engine.resident import Resident
+from fedjax_edu.engine.rounds import Program, Record, exchanged
+from fedjax_edu.engine.state import Info, State
+
+
+class Traffic(NamedTuple):
+    """Bytes that travel: `up` for each stage and channel int64 [modules] a contributor, `down` a participant."""
+
+    up: tuple[dict[str, np.ndarray], ...]
+    down: int
+
+
+def traffic(program: Program, state: State, resident: Resident) -> Traffic:
+    """Sizes of what one client sends and receives, found by tracing a round; nothing runs."""
+    sent, values = jax.eval_shape(lambda: exchanged(program, state, resident))
+    up = tuple({name: program.modules.bytes_of(value) for name, value in channels.items()} for channels in values)
+    return Traffic(up, trees.byte_size(sent))
+
+
+def to_info(records: Record, program: Program, bytes_: Traffic) -> Info:
+    """Means, ratios and bytes of stacked records, leaves [rounds, ...]."""
+    bytes_up = np.zeros(len(records.participants), np.int64)
+    for contributors, sizes in zip(records.contributors, bytes_.up, strict=True):
+        for name, count in contributors.items():
+            bytes_up += count.astype(np.int64) @ sizes[name]
+    counted = np.maximum(records.participants, 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return Info(
+            loss=_mean(records.report),
+            participants=records.participants,
+            rejected=records.rejected,
+            examples=records.examples,
+            steps=records.steps,
+            utilisation=np.where(records.ticks > 0, records.steps_run / (np.maximum(records.ticks, 1) * program.slots), 1.0),
+            update_norm=records.server["update_norm"],
+            bytes_up=bytes_up,
+            bytes_down=records.participants.astype(np.int64) * bytes_.down,
+            overflow=records.overflow,
+            metrics={name: value / weight for name, (value, weight) in records.report.metrics.items()},
+            links={name: value / counted for name, value in records.links.items()},
+            loss_after=None if records.after is None else _mean(records.after),
+            rejected_ids=records.rejected_ids,
+        )
+
+
+def _mean(report: Report) -> np.ndarray:
+    return report.loss / report.examples

@@ -1,0 +1,49 @@
+"""A population on the device: its arrays and one table row for each client."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fedjax_edu.core.algorithm import ClientInfo, Stage
+from fedjax_edu.core.trees import Tree
+from fedjax_edu.data import Population
+
+
+class Resident(NamedTuple):
+    """Device arrays of a population, replicated over the mesh; an argument of compiled programs, never a constant.
+
+    Args:
+        arrays: leaves [N, ...].
+        first: int32 [clients], first row of each client.
+        examples: int32 [clients].
+        ids: uint32 [clients].
+        attributes: leaves [clients, ...].
+        steps: for each stage int32 [clients, phases].
+    """
+
+    arrays: Tree
+    first: jax.Array
+    examples: jax.Array
+    ids: jax.Array
+    attributes: dict[str, jax.Array]
+    steps: tuple[jax.Array, ...]
+
+    def infos(self, clients: jax.Array, stage: int, phases: int, modules: int) -> ClientInfo:
+        """What algorithms may know of these `clients` (int32 [K]); leaves [K, ...]."""
+        held = jnp.ones((*clients.shape, modules), bool)
+        attributes = {name: value[clients] for name, value in self.attributes.items()}
+        return ClientInfo(self.ids[clients], self.examples[clients], self.steps[stage][clients, :phases], held, attributes)
+
+
+def place(population: Population, stages: tuple[Stage, ...], mesh: Mesh) -> Resident:
+    """Copies a population to the devices, with the local steps of every client in every phase of the stages."""
+    sizes = population.sizes
+    steps = tuple(np.stack([phase.data.steps_of(sizes) for phase in stage.phases], 1).astype(np.int32) for stage in stages)
+    attributes = {name: value for name, value in population.attributes.items() if value.dtype.kind in "biuf"}
+    resident = Resident(
+        population.arrays, population.offsets[:-1].astype(np.int32), sizes.astype(np.int32), population.ids, attributes, steps
+    )
+    return jax.device_put(resident, NamedSharding(mesh, PartitionSpec()))

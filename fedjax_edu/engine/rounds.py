@@ -1,0 +1,280 @@
+"""Rounds and chunks of rounds as one compiled program."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fedjax_edu.core.chain import Chain
+from fedjax_edu.core import trees
+from fedjax_edu.core.algorithm import Aggregate, Algorithm, Stage
+from fedjax_edu.core.keys import Purpose, fold
+from fedjax_edu.core.modules import Modules
+from fedjax_edu.core.trees import Tree
+from fedjax_edu.engine.cohorts import Bound, Draw
+from fedjax_edu.engine.lanes import Outcome, Queue, Totals, Work, run_queue
+from fedjax_edu.engine.plan import AXIS
+from fedjax_edu.engine.resident import Resident
+from fedjax_edu.engine.state import State
+
+NOBODY = 2**32 - 1
+
+
+class Record(NamedTuple):
+    """What one round observed, still as sums; leaves of one round, stacked to [rounds, ...] by a chunk."""
+
+    report: Any
+    after: Any
+    participants: jax.Array
+    rejected: jax.Array
+    examples: jax.Array
+    steps: jax.Array
+    steps_run: jax.Array
+    ticks: jax.Array
+    contributors: tuple[dict[str, jax.Array], ...]
+    server: dict[str, jax.Array]
+    links: dict[str, jax.Array]
+    overflow: jax.Array
+    rejected_ids: jax.Array | None
+
+
+class Program(NamedTuple):
+    """The static parts of an engine's rounds.
+
+    Args:
+        algorithm: with measuring phases appended, if asked for.
+        chain: the aggregator.
+        modules: the model's modules.
+        metrics: names of the loss's metrics.
+        mesh: devices; `lanes` clients train at the same time on each.
+        lanes: lanes of a device.
+        longest: examples of the largest client.
+        measured: whether the last stage ends with a measuring phase.
+        report_rejected: whether records carry the ids of rejected clients.
+    """
+
+    algorithm: Algorithm
+    chain: Chain
+    modules: Modules
+    metrics: tuple[str, ...]
+    mesh: Mesh
+    lanes: int
+    longest: int
+    measured: bool
+    report_rejected: bool
+
+    @property
+    def slots(self) -> int:
+        """Clients that train at the same time on all devices."""
+        return self.lanes * self.mesh.size
+
+
+def run_chunk(program: Program, sampler: Bound, length: int, state: State, resident: Resident, active: jax.Array) -> tuple[State, Record]:
+    """Runs `active` rounds, at most `length`, which is what the program is compiled for.
+
+    Args:
+        program, sampler, length: static.
+        state: the state before.
+        resident: the population.
+        active: int32 scalar, rounds to run.
+
+    Returns:
+        The state after and records with leaves [length, ...], of which the first `active` are filled.
+    """
+    _, shapes = jax.eval_shape(lambda: run_round(program, sampler, state, resident))
+    records = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), shapes)
+
+    def body(number: jax.Array, carry: tuple[State, Record]) -> tuple[State, Record]:
+        state, records = carry
+        state, record = run_round(program, sampler, state, resident)
+        return state, trees.put(records, number, record)
+
+    return jax.lax.fori_loop(0, active, body, (state, records))
+
+
+def run_round(program: Program, sampler: Bound, state: State, resident: Resident) -> tuple[State, Record]:
+    """One round: draw, train and reduce stage by stage, apply. Without participants nothing but the round counter changes."""
+    draw = sampler.draw(fold(state.key, Purpose.COHORT, state.round), state.round)
+    seats = seat(draw, resident, program.mesh.size)
+    run = run_stages(program, program.algorithm.stages, 0, state, resident, seats, fold(state.key, Purpose.CLIENT, state.round))
+    server_key = fold(state.key, Purpose.SERVER, state.round)
+    server, observed = program.algorithm.apply(state.server, run.aggregates, server_key)
+    some = run.totals[-1].participants > 0
+    after = State(
+        round=state.round + 1,
+        key=state.key,
+        server=trees.select(some, server, state.server),
+        clients=run.clients,
+        links_server=trees.select(some, run.links_server, state.links_server),
+        links_clients=run.links_clients,
+    )
+    record = Record(
+        report=sum_over_stages(run.totals, "report"),
+        after=run.totals[-1].after,
+        participants=run.totals[-1].participants,
+        rejected=jnp.sum(run.rejected, dtype=jnp.int32),
+        examples=sum_over_stages(run.totals, "examples"),
+        steps=sum_over_stages(run.totals, "steps"),
+        steps_run=run.steps_run,
+        ticks=run.ticks,
+        contributors=tuple({name: sums[2] for name, sums in totals.channels.items()} for totals in run.totals),
+        server={name: jnp.where(some, value, jnp.zeros_like(value)) for name, value in observed.items()},
+        links=run.totals[-1].links,
+        overflow=draw.overflow,
+        rejected_ids=_rejected_ids(run.rejected, resident.ids[seats.clients]) if program.report_rejected else None,
+    )
+    return after, record
+
+
+def sum_over_stages(totals: tuple[Totals, ...], field: str) -> Any:
+    """Leafwise sum of one field of the stages' totals."""
+    return jax.tree.map(lambda *leaves: sum(leaves), *[getattr(each, field) for each in totals])
+
+
+class Seats(NamedTuple):
+    """A cohort dealt to the devices: positions in the population and who is present, [devices * Q]."""
+
+    clients: jax.Array
+    present: jax.Array
+
+
+def seat(draw: Draw, resident: Resident, devices: int) -> Seats:
+    """Deals a cohort to the devices: longest clients first, in a snake, ties by id.
+
+    A drawn client that is absent keeps its seat, so that its absence moves nobody else.
+
+    Returns:
+        The seats; the first Q belong to the first device, and so on.
+    """
+    sizes = resident.examples[draw.clients]
+    steps = sum(jnp.sum(table[draw.clients], axis=1) for table in resident.steps)
+    order = jnp.lexsort((resident.ids[draw.clients], -steps))
+    present = draw.present & (sizes > 0) & ~draw.overflow
+    padding = -len(order) % devices
+
+    def deal(values: jax.Array, filler: Any) -> jax.Array:
+        rows = jnp.pad(values[order], (0, padding), constant_values=filler).reshape(-1, devices)
+        snake = jnp.where((jnp.arange(len(rows)) % 2 == 0)[:, None], rows, rows[:, ::-1])
+        return snake.T.reshape(-1)
+
+    return Seats(deal(draw.clients, 0), deal(present, False))
+
+
+class StagesRun(NamedTuple):
+    """What the stages of a round left behind; `totals` one a stage, `aggregates` of the last."""
+
+    aggregates: dict[str, Aggregate]
+    totals: tuple[Totals, ...]
+    clients: Tree
+    links_server: Tree
+    links_clients: Tree
+    rejected: jax.Array
+    ticks: jax.Array
+    steps_run: jax.Array
+
+
+def run_stages(
+    program: Program, stages: tuple[Stage, ...], tables: int, state: State, resident: Resident, seats: Seats, key: jax.Array
+) -> StagesRun:
+    """Runs stages over a seated cohort; who is rejected in one stage sits out the next and keeps its state.
+
+    Args:
+        program: static.
+        stages: the stages; `tables` is the index in ``resident.steps`` of the first one's steps.
+        state: the state before.
+        resident: the population.
+        seats: who takes part.
+        key: of this round; folded with the client's id and the stage.
+
+    Returns:
+        What the stages left behind.
+    """
+    rows, present = seats
+    states, links_states = trees.index(state.clients, rows), trees.index(state.links_clients, rows)
+    links_server, aggregates, totals, rejected = state.links_server, None, [], jnp.zeros_like(present)
+    ticks = steps_run = jnp.int32(0)
+    for number, stage in enumerate(stages):
+        shared = stage.broadcast(state.server, aggregates)
+        measured = program.measured and number == len(stages) - 1
+        work = Work(stage, measured, program.chain.client, program.modules, program.metrics, program.lanes, program.longest)
+        keys = jax.vmap(lambda client, number=number: fold(key, client, number))(resident.ids[rows])
+        table = tables + number
+        info = resident.infos(rows, table, len(stage.phases) - measured, len(program.modules.names))
+        queue = Queue(resident.first[rows], present & ~rejected, resident.steps[table][rows], keys, info)
+        outcome = over_devices(work, program.mesh)(shared, links_server, resident.arrays, queue, states, links_states)
+        states, links_states, rejected = outcome.states, outcome.links_states, rejected | outcome.rejected
+        aggregates = {name: Aggregate(*sums, program.modules) for name, sums in outcome.totals.channels.items()}
+        links_server, aggregates = program.chain.server(links_server, aggregates, fold(key, Purpose.SERVER, number))
+        totals.append(outcome.totals)
+        ticks, steps_run = ticks + outcome.ticks, steps_run + jnp.sum(jnp.where(queue.present[:, None], queue.steps, 0))
+    kept = jnp.where(present & ~rejected, rows, len(resident.ids))
+    clients, links_clients = jax.tree.map(
+        lambda old, new: old.at[kept].set(new, mode="drop"), (state.clients, state.links_clients), (states, links_states)
+    )
+    return StagesRun(aggregates or {}, tuple(totals), clients, links_server, links_clients, rejected, ticks, steps_run)
+
+
+def run_final(program: Program, state: State, resident: Resident) -> State:
+    """Runs the algorithm's work after the federation on every client; only client states change."""
+    everyone = jnp.arange(len(resident.ids), dtype=jnp.int32)
+    absent = jnp.array(False)
+    seats = seat(Draw(everyone, jnp.ones(len(everyone), bool), absent), resident, program.mesh.size)
+    alone = program._replace(chain=Chain(()), measured=False)
+    key = fold(state.key, Purpose.FINALISE, state.round)
+    bare = state._replace(links_server=(), links_clients=())
+    run = run_stages(alone, program.algorithm.final, len(program.algorithm.stages), bare, resident, seats, key)
+    return state._replace(clients=run.clients)
+
+
+def exchanged(program: Program, state: State, resident: Resident) -> tuple[list[Tree], list[dict[str, Tree]]]:
+    """What each stage sends to a client and which values the client returns; traced for their sizes."""
+    sent, values, aggregates = [], [], None
+    modules = len(program.modules.names)
+    for number, stage in enumerate(program.algorithm.stages):
+        shared = stage.broadcast(state.server, aggregates)
+        info = trees.index(resident.infos(jnp.zeros(1, jnp.int32), number, len(stage.phases), modules), 0)
+        local = stage.start(shared, trees.index(state.clients, 0), info, state.key)
+        for phase in stage.phases:
+            local = phase.enter(shared, local, info)
+        channels, _, _ = stage.finish(shared, local, info)
+        sent.append(stage.sent(shared))
+        values.append({name: channel.value for name, channel in channels.items()})
+        ones = jnp.ones(modules, trees.float_dtype())
+        aggregates = {name: Aggregate(value, ones, ones.astype(jnp.int32), program.modules) for name, value in values[-1].items()}
+    return sent, values
+
+
+def over_devices(work: Work, mesh: Mesh) -> Callable[..., Outcome]:
+    """The work queue on every device of the mesh: no collective inside the loop, one sum over devices after it.
+
+    Replication is not checked (``check_vma=False``): a checked ``shard_map`` would sum the gradients of replicated
+    parameters over devices, and clients would leak into each other.
+    """
+    if mesh.size == 1:
+        return lambda *arguments: run_queue(work, *arguments)
+    everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
+
+    def on_device(*arguments: Any) -> Outcome:
+        outcome = run_queue(work, *arguments)
+        totals = jax.lax.psum(outcome.totals, AXIS)
+        return outcome._replace(totals=totals, ticks=jax.lax.pmax(outcome.ticks, AXIS))
+
+    return jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(everywhere, everywhere, everywhere, split, split, split),
+        out_specs=Outcome(totals=everywhere, states=split, links_states=split, rejected=split, ticks=everywhere),
+        check_vma=False,
+    )
+
+
+def _rejected_ids(flags: jax.Array, ids: jax.Array) -> jax.Array:
+    (at,) = jnp.nonzero(flags, size=len(flags), fill_value=0)
+    return jnp.where(jnp.arange(len(flags)) < jnp.sum(flags), ids[at], jnp.uint32(NOBODY))
+
+
+def client_sharding(mesh: Mesh, clients: int) -> NamedSharding:
+    """Where stacked client states live: split over devices when the number of clients allows, else replicated."""
+    return NamedSharding(mesh, PartitionSpec(AXIS) if clients % mesh.size == 0 else PartitionSpec())

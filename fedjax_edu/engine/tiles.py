@@ -1,0 +1,96 @@
+"""Passes over a whole population: each client's rows cut into tiles of equal size, evaluated in parallel."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fedjax_edu.core import trees
+from fedjax_edu.core.trees import Tree
+from fedjax_edu.data import Population
+from fedjax_edu.engine.plan import AXIS
+
+TILE = 64
+
+
+class Tiles(NamedTuple):
+    """A population cut into tiles that never mix clients; leaves [groups, tiles at once, ...].
+
+    Args:
+        rows: int32 [.., tile], rows of the population; padding repeats a row of the tile.
+        valid: bool [.., tile].
+        client: int32, position of the client in the population.
+        known: int32, its row in the state's client store; the store's length for a client never seen.
+    """
+
+    rows: jax.Array
+    valid: jax.Array
+    client: jax.Array
+    known: jax.Array
+
+
+def cut(population: Population, trained_ids: np.ndarray, width: int, mesh: Mesh) -> tuple[Tiles, int]:
+    """Tiles of a population, `width` at once on each device, and how many of them are not padding."""
+    size = max(1, min(TILE, int(population.sizes.max(initial=1))))
+    counts = -(-population.sizes // size)
+    total = int(counts.sum())
+    client = np.repeat(np.arange(population.num_clients), counts)
+    within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+    position = within[:, None] * size + np.arange(size)
+    sizes = population.sizes[client][:, None]
+    tiles = Tiles(
+        rows=(population.offsets[client][:, None] + np.minimum(position, sizes - 1)).astype(np.int32),
+        valid=position < sizes,
+        client=client.astype(np.int32),
+        known=_positions(population.ids, trained_ids)[client],
+    )
+    at_once = width * mesh.size
+    padding = -total % at_once
+
+    def group(leaf: np.ndarray) -> np.ndarray:
+        filler = np.zeros((padding, *leaf.shape[1:]), leaf.dtype)
+        return np.concatenate([leaf, filler]).reshape(-1, at_once, *leaf.shape[1:])
+
+    return jax.device_put(jax.tree.map(group, tiles), NamedSharding(mesh, PartitionSpec(None, AXIS))), total
+
+
+def _positions(ids: np.ndarray, trained_ids: np.ndarray) -> np.ndarray:
+    """Where each id stands among the trained ones; their number where it does not."""
+    order = np.argsort(trained_ids)
+    at = np.searchsorted(trained_ids, ids, sorter=order).clip(max=len(order) - 1)
+    return np.where(trained_ids[order[at]] == ids, order[at], len(order)).astype(np.int32)
+
+
+def over_tiles(model: Callable[..., Tree], function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Maps a function over tiles, a group of them at a time on each device, without a collective.
+
+    Args:
+        model: ``(server, client_state | None) -> params``.
+        function: ``(params, batch, valid) -> pytree`` for one tile.
+        mesh: devices; each runs its own tiles.
+
+    Returns:
+        ``(server, clients, data, tiles) -> results`` with leaves [groups, tiles at once, ...]. Where the client store
+        has no leaves, all tiles share one model, and a group is one large matrix product.
+    """
+
+    def on_device(server: Any, clients: Tree, data: Tree, tiles: Tiles) -> Any:
+        shared = model(server, None)
+
+        def one(tile: Tiles) -> Any:
+            params = shared
+            if jax.tree.leaves(clients):
+                count = jax.tree.leaves(clients)[0].shape[0]
+                own = model(server, trees.index(clients, jnp.minimum(tile.known, count - 1)))
+                params = trees.select(tile.known < count, own, shared)
+            return function(params, trees.index(data, tile.rows), tile.valid)
+
+        return jax.lax.map(jax.vmap(one), tiles)
+
+    if mesh.size == 1:
+        return on_device
+    everywhere, split = PartitionSpec(), PartitionSpec(None, AXIS)
+    return jax.shard_map(on_device, mesh=mesh, in_specs=(everywhere, everywhere, everywhere, split), out_specs=split, check_vma=False)
