@@ -1,7 +1,9 @@
-"""Data: populations of clients, and partitions of central data sets into clients."""
+"""Data: populations of clients, partitions of central data sets into clients, and real school data."""
 
 from fedjax_edu.data import partition
+from fedjax_edu.data.loading import load, vocabulary
+from fedjax_edu.data.partition import PartitionStatistics
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.summary import PopulationSummary
 
-__all__ = ["Population", "PopulationSummary", "partition"]
+__all__ = ["PartitionStatistics", "Population", "PopulationSummary", "load", "partition", "vocabulary"]

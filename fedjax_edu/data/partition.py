@@ -228,7 +228,7 @@ def natural(arrays: Any, key: Any, *, labels: Any = None, allow_nonfinite: Itera
     if whole.num_examples == 0:
         raise ArgumentError("arrays", "no rows", "pass at least one row, so that there is a client")
     keys, owners = np.unique(_values(whole, "key", key), return_inverse=True)
-    are_ids = np.issubdtype(keys.dtype, np.integer) and 0 <= keys[0] and keys[-1] < validation.RESERVED_ID
+    are_ids = np.issubdtype(keys.dtype, np.integer) and keys[0] >= 0 and keys[-1] < validation.RESERVED_ID
     return _dealt(whole, owners, len(keys), labels, ids=keys if are_ids else None, keys=keys)
 
 
@@ -244,7 +244,7 @@ def _prepare(arrays: Any, clients: Any, seed: Any, allow_nonfinite: Iterable[str
 
 
 def _values(whole: Population, argument: str, key: Any) -> np.ndarray:
-    return validation.row_values(argument, key, validation.named_leaves(whole.arrays), whole.num_examples)
+    return validation.row_values(argument, key, validation.leaves_by_name(whole.arrays), whole.num_examples)
 
 
 def _classes(whole: Population, labels: Any) -> tuple[np.ndarray, np.ndarray]:

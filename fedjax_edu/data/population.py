@@ -66,7 +66,7 @@ class Population:
         Raises:
             DataError: when arrays contradict each other or hold what no model can read; it names the leaf and the row.
         """
-        named = validation.named_leaves(arrays)
+        named = validation.leaves_by_name(arrays)
         if not named:
             raise DataError("arrays", arrays, "pass at least one array")
         known = [*named, *(f"attributes.{key}" for key in attributes or {})]
@@ -117,7 +117,7 @@ class Population:
         for position, client in enumerate(clients):
             if jax.tree.structure(client) != structure:
                 raise DataError(f"clients[{position}]", jax.tree.structure(client), f"use the structure of clients[0]: {structure}")
-        columns = zip(*(validation.named_leaves(client).items() for client in clients), strict=True)
+        columns = zip(*(validation.leaves_by_name(client).items() for client in clients), strict=True)
         leaves = [_concatenated(column[0][0], [np.asarray(leaf) for _, leaf in column]) for column in columns]
         if not leaves:
             raise DataError("clients[0]", clients[0], "pass at least one array")
@@ -233,7 +233,7 @@ class Population:
         """
         fractions = validation.check_fractions(fractions)
         seed = validation.check_seed(seed)
-        named = validation.named_leaves(self.arrays)
+        named = validation.leaves_by_name(self.arrays)
         units = None if unit is None else validation.row_values("unit", unit, named, self.num_examples)
         times = None if time is None else validation.row_values("time", time, named, self.num_examples)
         if times is None:
@@ -247,7 +247,7 @@ class Population:
 
     def describe(self) -> PopulationSummary:
         """Clients, examples, quantiles of the sizes, leaves and attributes; printing it shows a small table."""
-        return summarise(self.offsets, validation.named_leaves(self.arrays), self.attributes)
+        return summarise(self.offsets, validation.leaves_by_name(self.arrays), self.attributes)
 
     def __repr__(self) -> str:
         return self.describe().headline
@@ -285,7 +285,7 @@ def _check_equal_lengths(named: Mapping[str, Any], leaves: Sequence[np.ndarray])
 
 
 def _client_size(position: int, client: Any) -> int:
-    lengths = {name: len(np.asarray(leaf)) for name, leaf in validation.named_leaves(client).items()}
+    lengths = {name: len(np.asarray(leaf)) for name, leaf in validation.leaves_by_name(client).items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"clients[{position}]", f"rows {lengths}", "use as many rows in every leaf")
     return next(iter(lengths.values()))

@@ -10,16 +10,17 @@ import jax
 import numpy as np
 
 from fedjax_edu.core.errors import ArgumentError, DataError
+from fedjax_edu.core.trees import named_leaves
 
 RESERVED_ID = np.uint32(2**32 - 1)  # the engine pads cohorts with it
 
 _SCANNED_ELEMENTS = 1 << 24  # elements a scan looks at in one go, so that it never doubles the memory of a large leaf
 
 
-def named_leaves(tree: Any) -> dict[str, Any]:
+def leaves_by_name(tree: Any) -> dict[str, Any]:
     """The leaves of a pytree by dotted path, in pytree order: ``{"inputs": {"ses": a}}`` gives ``{"inputs.ses": a}``."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    leaves = named_leaves(tree)
+    named = dict(leaves)
     if len(named) != len(leaves):
         raise DataError("arrays", list(named), "rename keys so that no two leaves have the same dotted path")
     return named

@@ -155,7 +155,8 @@ def test_natural_ids_do_not_depend_on_other_clients():
 
 def test_nonfinite_leaves_pass_by_name():
     population, _ = partition.iid({"x": np.array([np.nan, 1, 2])}, 3, seed=0, allow_nonfinite=("x",))
-    assert population.allow_nonfinite == ("x",) and np.isnan(population.arrays["x"]).sum() == 1
+    assert population.allow_nonfinite == ("x",)
+    assert np.isnan(population.arrays["x"]).sum() == 1
 
 
 REFUSED = {
@@ -187,11 +188,12 @@ REFUSED = {
 def test_bad_arguments_are_errors(call, argument, shown):
     with pytest.raises(ArgumentError) as raised:
         call()
-    assert raised.value.argument == argument and shown in str(raised.value)
+    assert raised.value.argument == argument
+    assert shown in str(raised.value)
 
 
 def test_data_errors_name_the_rows_of_the_caller():
-    with pytest.raises(DataError, match="arrays.x: got nan in row 2"):
+    with pytest.raises(DataError, match=r"arrays\.x: got nan in row 2"):
         partition.iid({"x": np.array([0, 1, np.nan])}, 2, seed=0)
-    with pytest.raises(DataError, match="arrays.y: got 2 rows"):
+    with pytest.raises(DataError, match=r"arrays\.y: got 2 rows"):
         partition.iid({"x": np.zeros(3), "y": np.zeros(2)}, 2, seed=0)

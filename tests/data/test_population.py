@@ -24,7 +24,9 @@ def test_stores_flat_arrays_by_client():
     assert (population.num_clients, population.num_examples) == (3, 5)
     np.testing.assert_array_equal(population.sizes, [2, 0, 3])
     np.testing.assert_array_equal(population.row_clients, [0, 0, 2, 2, 2])
-    assert population.row_clients.dtype == np.int32 and population.offsets.dtype == np.int64 and population.ids.dtype == np.uint32
+    assert population.row_clients.dtype == np.int32
+    assert population.offsets.dtype == np.int64
+    assert population.ids.dtype == np.uint32
     np.testing.assert_array_equal(population.client(2)["x"], ARRAYS["x"][2:5])
     np.testing.assert_array_equal(population.client(0)["inputs"]["codes"][0], [0, 1])
     assert population.client(1)["x"].shape == (0, 2)
@@ -69,14 +71,17 @@ def test_arrays_of_the_right_type_are_not_copied():
 )
 def test_dtypes_are_those_jax_keeps(given, kept):
     leaf = example(arrays={"x": np.array([0, 1, 1, 0, 1], dtype=given)}).arrays["x"]
-    assert leaf.dtype == kept and leaf.dtype.isnative and jnp.asarray(leaf).dtype == kept
+    assert leaf.dtype == kept
+    assert leaf.dtype.isnative
+    assert jnp.asarray(leaf).dtype == kept
     np.testing.assert_array_equal(leaf.real.astype(np.float32), [0, 1, 1, 0, 1])
 
 
 def test_x64_keeps_wide_types():
     with jax.enable_x64():
         population = example(arrays={"x": np.full(5, 1e300), "n": np.full(5, 2**40)})
-    assert population.arrays["x"].dtype == np.float64 and population.arrays["n"][0] == 2**40
+    assert population.arrays["x"].dtype == np.float64
+    assert population.arrays["n"][0] == 2**40
 
 
 def test_limits_of_integers_are_kept():
@@ -149,7 +154,8 @@ def test_nonfinite_values_pass_where_they_are_expected():
     arrays = {"x": np.array([0, np.nan, np.inf, 0, 0])}
     population = example(arrays=arrays, attributes={"area": np.array([np.nan, 1, 2])}, allow_nonfinite=["x", "attributes.area"])
     np.testing.assert_array_equal(population.arrays["x"], arrays["x"].astype(np.float32))
-    assert np.isnan(population.attributes["area"][0]) and population.allow_nonfinite == ("x", "attributes.area")
+    assert np.isnan(population.attributes["area"][0])
+    assert population.allow_nonfinite == ("x", "attributes.area")
 
 
 def test_from_clients_is_from_arrays_of_the_concatenation():
@@ -207,7 +213,8 @@ SELECT_REFUSED = {
 def test_select_refuses(clients, shown):
     with pytest.raises(ArgumentError) as raised:
         example().select(clients)
-    assert raised.value.argument == "clients" and shown in str(raised.value)
+    assert raised.value.argument == "clients"
+    assert shown in str(raised.value)
 
 
 @pytest.mark.parametrize("position", [-1, 3])
@@ -222,5 +229,7 @@ def test_describe_counts_and_shows():
     assert summary.size_quantiles == {"min": 0, "q25": 1, "median": 2, "q75": 2.5, "max": 3}
     assert summary.leaves == {"inputs.codes.0": "int16", "inputs.ses": "float32", "x": "float32[2]"}
     assert summary.attributes == {"region": "int32[2]"}
-    assert "median 2" in str(summary) and "x: float32[2]" in str(summary) and "1 without rows" in str(summary)
+    assert "median 2" in str(summary)
+    assert "x: float32[2]" in str(summary)
+    assert "1 without rows" in str(summary)
     assert repr(example()) == summary.headline

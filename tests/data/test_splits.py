@@ -1,5 +1,7 @@
 """Splits of a population: properties that must hold for every seed, and hand-made cases."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -43,7 +45,7 @@ def assert_each_row_once(population, sides):
 def assert_earlier(sides):
     for position in range(sides[0].num_clients):
         terms = [side.client(position)["term"] for side in sides if side.sizes[position]]
-        assert all(before.max() < after.min() for before, after in zip(terms, terms[1:], strict=False))
+        assert all(before.max() < after.min() for before, after in itertools.pairwise(terms))
 
 
 def assert_units_apart(sides):
@@ -68,7 +70,8 @@ def test_split_clients_deals_whole_clients(seed, fractions):
 def test_split_clients_reaches_every_side_equally():
     population = Population.from_arrays(np.zeros(10), np.arange(11))
     hits = sum(np.isin(np.arange(10), population.split_clients((0.7, 0.3), seed)[1].ids) for seed in range(600))
-    assert hits.sum() == 1800 and ((hits - 180) ** 2 / (600 * 0.21)).sum() < 30  # chi-square, 9 degrees: p = 4e-4
+    assert hits.sum() == 1800
+    assert ((hits - 180) ** 2 / (600 * 0.21)).sum() < 30
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -98,14 +101,16 @@ def test_random_rows_differ_by_seed_and_client_but_not_by_company():
     population = Population.from_arrays({"row": np.arange(300) % 100}, [0, 100, 200, 300], ids=[4, 5, 6])
     first, second = (population.split_examples((0.5, 0.5), seed)[0] for seed in (0, 1))
     chosen = rows_by_id(first)
-    assert chosen[4] != chosen[5] and chosen[4] != rows_by_id(second)[4]
+    assert chosen[4] != chosen[5]
+    assert chosen[4] != rows_by_id(second)[4]
     assert rows_by_id(population.select([1]).split_examples((0.5, 0.5), 0)[0])[5] == chosen[5]
 
 
 def test_every_row_is_tested_equally_often():
     population = Population.from_arrays({"row": np.arange(10)}, [0, 10])
     hits = sum(np.isin(np.arange(10), population.split_examples((0.7, 0.3), seed)[1].arrays["row"]) for seed in range(600))
-    assert hits.sum() == 1800 and ((hits - 180) ** 2 / (600 * 0.21)).sum() < 30
+    assert hits.sum() == 1800
+    assert ((hits - 180) ** 2 / (600 * 0.21)).sum() < 30
 
 
 def test_units_are_counted_not_rows():
@@ -113,7 +118,8 @@ def test_units_are_counted_not_rows():
     population = Population.from_arrays({"student": student}, [0, 55])
     for seed in SEEDS:
         train, test = population.split_examples((0.8, 0.2), seed, unit="student")
-        assert len(np.unique(train.arrays["student"])) == 8 and len(np.unique(test.arrays["student"])) == 2
+        assert len(np.unique(train.arrays["student"])) == 8
+        assert len(np.unique(test.arrays["student"])) == 2
 
 
 def test_a_unit_given_as_strings_equals_the_same_unit_as_numbers():
@@ -190,7 +196,8 @@ REFUSED = {
 def test_impossible_splits_are_errors(call, argument, shown):
     with pytest.raises(ArgumentError) as raised:
         call()
-    assert raised.value.argument == argument and shown in str(raised.value)
+    assert raised.value.argument == argument
+    assert shown in str(raised.value)
 
 
 def test_a_population_without_rows_splits_into_itself():

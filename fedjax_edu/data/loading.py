@@ -1,0 +1,116 @@
+"""Real school data by name: prepared on first use, then opened in a moment."""
+
+import contextlib
+import importlib
+import io
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fedjax_edu.core.errors import ArgumentError, MissingDependencyError
+from fedjax_edu.data.population import Population
+
+_BUILDERS = {"hsb82": "Hsb82", "star": "Star"}  # data set and module -> class
+
+
+def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Population:
+    """A real data set as a population of raw rows, one client a school.
+
+    * ``"hsb82"``: High School and Beyond, 7,185 pupils in 160 schools; leaf ``mAch`` is mathematics achievement. Attributes ``sector``
+      and ``meanses``.
+    * ``"star"``: Project STAR, 26,796 pupil-years of 11,598 pupils in 80 schools, kindergarten to grade 3; leaves ``read`` and ``math``
+      are scores, NaN where missing. The client is the first school of the pupil. Attribute ``schtype``.
+
+    The docstrings of ``fedjax_edu.data.builders`` describe each leaf with its unit; :func:`vocabulary` names the levels of the leaves that
+    hold codes. The first call prepares the data set, with a progress bar when standard error is a terminal; a folder that was left
+    incomplete or damaged is prepared again.
+
+    Args:
+        name: ``"hsb82"`` or ``"star"``.
+        data_dir: where prepared data sets lie; None means the environment variable ``FEDJAX_EDU_DATA``, else ``fedjax_edu`` in
+            ``XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Returns:
+        The population; ids are the numbers of the schools.
+
+    Raises:
+        ArgumentError: when the name is unknown, or the folder cannot be written to.
+        MissingDependencyError: when a package is not installed; its message is the pip command.
+    """
+    builder_class = _builder_class(name)
+    folder = data_folder(data_dir)
+    with contextlib.suppress(Exception):  # absent or damaged; a fault that lies elsewhere is raised by the second reading
+        return _opened(builder_class, folder)
+    _prepare(builder_class, folder)
+    return _opened(builder_class, folder)
+
+
+def vocabulary(name: str) -> dict[str, tuple[str, ...]]:
+    """The levels of the categorical leaves of a data set: code *k* of a leaf means level *k*, -1 means missing.
+
+    Args:
+        name: ``"hsb82"`` or ``"star"``.
+
+    >>> vocabulary("hsb82")["sector"]
+    ('Public', 'Catholic')
+    """
+    return {column.name: column.levels for column in _builder_class(name).COLUMNS if column.levels}
+
+
+def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Where prepared data sets lie: the argument, or ``FEDJAX_EDU_DATA``, or ``fedjax_edu`` in the user's cache."""
+    if data_dir is not None:
+        return Path(data_dir).expanduser()
+    if chosen := os.environ.get("FEDJAX_EDU_DATA"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedjax_edu"
+
+
+def _builder_class(name: str) -> Any:
+    if name not in _BUILDERS:
+        raise ArgumentError("name", name, f"use one of {sorted(_BUILDERS)}")
+    try:
+        module = importlib.import_module(f"fedjax_edu.data.builders.{name}")
+    except ModuleNotFoundError as error:
+        message = f'{error.name}: not installed, and the data set {name!r} needs it; pip install "fedjax_edu[data]"'
+        raise MissingDependencyError(message) from error
+    return getattr(module, _BUILDERS[name])
+
+
+def _opened(builder_class: Any, folder: Path) -> Population:
+    if not folder.is_dir():
+        raise FileNotFoundError(folder)
+    return builder_class(data_dir=folder, file_format="array_record").population()
+
+
+def _prepare(builder_class: Any, folder: Path) -> None:
+    """Writes the data set beside its final place and moves it there as a whole, so that no reader ever sees half of it."""
+    import tensorflow_datasets as tfds
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        workplace = tempfile.TemporaryDirectory(dir=folder, prefix="preparing-")
+    except OSError as error:
+        raise ArgumentError("data_dir", str(folder), f"name a folder you may write to, here or in FEDJAX_EDU_DATA ({error})") from error
+    with workplace as place, _quiet_unless_terminal():
+        builder = builder_class(data_dir=place, file_format="array_record")
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        final = folder / Path(builder.data_dir).relative_to(place)
+        if final.exists():
+            final.rename(Path(place) / "damaged")
+        final.parent.mkdir(exist_ok=True)
+        try:
+            Path(builder.data_dir).rename(final)
+        except OSError:
+            if not final.exists():  # otherwise another process has just put the same data there
+                raise
+
+
+@contextlib.contextmanager
+def _quiet_unless_terminal() -> Any:
+    """Sends what TFDS prints to standard error with its progress bars, and all of it nowhere when that is not a terminal."""
+    stream = sys.stderr if sys.stderr.isatty() else io.StringIO()
+    with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        yield
