@@ -51,7 +51,9 @@ class PartitionStatistics:
     @property
     def total_variation(self) -> np.ndarray:
         """Distance of each client's labels from those of everyone, ½ Σ|p - q| in [0, 1], [clients]; NaN for a client without rows."""
-        return 0.5 * np.abs(self._label_shares() - self.histograms.sum(axis=0) / self.sizes.sum()).sum(axis=1)
+        shares = self._label_shares()
+        everyone = np.nansum(shares * self.sizes[:, None], axis=0) / self.sizes.sum()
+        return 0.5 * np.abs(shares - everyone).sum(axis=1)
 
     def _label_shares(self) -> np.ndarray:
         if self.histograms is None:

@@ -113,12 +113,12 @@ class Population:
         clients = list(clients)
         if not clients:
             raise DataError("clients", clients, "pass at least one client")
-        structure = jax.tree.structure(clients[0])
+        structure: Any = jax.tree.structure(clients[0])
         for position, client in enumerate(clients):
             if jax.tree.structure(client) != structure:
                 raise DataError(f"clients[{position}]", jax.tree.structure(client), f"use the structure of clients[0]: {structure}")
         columns = zip(*(validation.leaves_by_name(client).items() for client in clients), strict=True)
-        leaves = [_concatenated(column[0][0], [np.asarray(leaf) for _, leaf in column]) for column in columns]
+        leaves = [_concatenated(column[0][0], [validation.as_array(name, leaf) for name, leaf in column]) for column in columns]
         if not leaves:
             raise DataError("clients[0]", clients[0], "pass at least one array")
         sizes = [_client_size(position, client) for position, client in enumerate(clients)]
@@ -152,7 +152,7 @@ class Population:
         Args:
             position: 0 .. num_clients - 1 (a position, not an id).
         """
-        if not 0 <= position < self.num_clients:
+        if not isinstance(position, int | np.integer) or not 0 <= position < self.num_clients:
             raise ArgumentError("position", position, f"use 0 .. {self.num_clients - 1}")
         rows = slice(self.offsets[position], self.offsets[position + 1])
         return jax.tree.map(lambda leaf: leaf[rows], self.arrays)
@@ -195,11 +195,11 @@ class Population:
         >>> [side.num_clients for side in population.split_clients((0.7, 0.3), seed=0)]
         [7, 3]
         """
-        fractions = validation.check_fractions(fractions)
-        side = splits.client_sides(self.ids, fractions, validation.check_seed(seed))
-        if np.bincount(side, minlength=len(fractions)).min() == 0:
-            raise ArgumentError("fractions", fractions.tolist(), f"give every side at least one of the {self.num_clients} clients")
-        return tuple(self.select(side == wanted) for wanted in range(len(fractions)))
+        shares = validation.check_fractions(fractions)
+        side = splits.client_sides(self.ids, shares, validation.check_seed(seed))
+        if np.bincount(side, minlength=len(shares)).min() == 0:
+            raise ArgumentError("fractions", fractions, f"give every side at least one of the {self.num_clients} clients")
+        return tuple(self.select(side == wanted) for wanted in range(len(shares)))
 
     def split_examples(self, fractions: Sequence[float], seed: int, *, unit: Any = None, time: Any = None) -> tuple[Self, ...]:
         """Populations of the same clients, ids and attributes, with the rows of every client divided among them.
@@ -231,19 +231,19 @@ class Population:
         >>> train.num_examples, test.num_examples, np.intersect1d(train.arrays["student"], test.arrays["student"]).size
         (4, 2, 0)
         """
-        fractions = validation.check_fractions(fractions)
+        shares = validation.check_fractions(fractions)
         seed = validation.check_seed(seed)
         named = validation.leaves_by_name(self.arrays)
         units = None if unit is None else validation.row_values("unit", unit, named, self.num_examples)
         times = None if time is None else validation.row_values("time", time, named, self.num_examples)
         if times is None:
-            side = splits.random_sides(self.row_clients, self.ids, fractions, seed, units)
+            side = splits.random_sides(self.row_clients, self.ids, shares, seed, units)
         else:
-            side = splits.timed_sides(self.row_clients, self.ids, fractions, times, units)
-            if (empty := np.flatnonzero(np.bincount(side, minlength=len(fractions)) == 0)).size:
+            side = splits.timed_sides(self.row_clients, self.ids, shares, times, units)
+            if (empty := np.flatnonzero(np.bincount(side, minlength=len(shares)) == 0)).size:
                 remedy = "use fewer or larger fractions, or drop unit or time: what shares a time, or a unit across times, cannot be cut"
-                raise ArgumentError("time", f"no row for side {empty[0]} of {len(fractions)}", remedy)
-        return tuple(self._keep(side == wanted) for wanted in range(len(fractions)))
+                raise ArgumentError("time", f"no row for side {empty[0]} of {len(shares)}", remedy)
+        return tuple(self._keep(side == wanted) for wanted in range(len(shares)))
 
     def describe(self) -> PopulationSummary:
         """Clients, examples, quantiles of the sizes, leaves and attributes; printing it shows a small table."""
@@ -253,7 +253,7 @@ class Population:
         return self.describe().headline
 
     def _positions(self, clients: Any) -> np.ndarray:
-        wanted = np.asarray(clients)
+        wanted = validation.as_array("clients", clients)
         if wanted.dtype == bool:
             if wanted.shape != (self.num_clients,):
                 raise ArgumentError(

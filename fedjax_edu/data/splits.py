@@ -13,7 +13,7 @@ def client_sides(ids: np.ndarray, fractions: np.ndarray, seed: int) -> np.ndarra
     order = np.argsort(ids)
     rank = np.empty(len(ids))
     rank[order] = np.random.default_rng(seed).permutation(len(ids))
-    return _side_of(rank + 0.5, np.float64(len(ids)), fractions)
+    return _side_of(rank + 0.5, np.array(len(ids)), fractions)
 
 
 def random_sides(clients: np.ndarray, ids: np.ndarray, fractions: np.ndarray, seed: int, units: np.ndarray | None = None) -> np.ndarray:
@@ -64,7 +64,7 @@ def timed_sides(
 
 def _side_of(middle: np.ndarray, total: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     cuts = np.cumsum(fractions)[:-1]
-    return (middle[:, None] > cuts * np.asarray(total)[..., None]).sum(axis=1)
+    return (middle[:, None] > cuts * total[..., None]).sum(axis=1)
 
 
 def _draw_inside(clients: np.ndarray, ids: np.ndarray, fractions: np.ndarray, seed: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fedjax_edu.core.errors import ArgumentError, DataError
@@ -26,6 +27,14 @@ def leaves_by_name(tree: Any) -> dict[str, Any]:
     return named
 
 
+def as_array(name: str, value: Any) -> np.ndarray:
+    """``np.asarray`` with a typed error for what NumPy cannot read, such as nested lists of unequal length."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(name, value, "pass an array, or what np.asarray turns into one") from error
+
+
 def canonical_array(name: str, value: Any, *, allow_nonfinite: bool = False) -> np.ndarray:
     """One leaf as a native NumPy array of a dtype that JAX keeps, with every value preserved.
 
@@ -42,7 +51,7 @@ def canonical_array(name: str, value: Any, *, allow_nonfinite: bool = False) -> 
     """
     if isinstance(value, np.ma.MaskedArray):
         raise DataError(name, "a masked array", "fill the masked entries and pass the mask as a leaf of its own")
-    array = np.asarray(value)
+    array = as_array(name, value)
     if not _is_numeric(array.dtype):
         raise DataError(
             name, f"dtype {array.dtype}", "encode it as numbers first: codes for categories and text, seconds or days for dates"
@@ -50,18 +59,18 @@ def canonical_array(name: str, value: Any, *, allow_nonfinite: bool = False) -> 
     if array.ndim == 0:
         raise DataError(name, value, "give every leaf a leading axis; wrap lists in np.asarray, repeat constants for each row")
     dtype = np.dtype(jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("=")))
-    if jax.dtypes.issubdtype(dtype, np.integer):
+    if jnp.issubdtype(dtype, np.integer):
         _check_range(name, array, dtype)
     with np.errstate(over="ignore"):  # an overflow is reported below, with its row
         result = array.astype(dtype, copy=False)
-    if jax.dtypes.issubdtype(dtype, np.inexact):
+    if jnp.issubdtype(dtype, np.inexact):
         _check_finite(name, array, result, allow_nonfinite)
     return read_only(result)
 
 
 def canonical_offsets(offsets: Any) -> np.ndarray:
     """Offsets as int64 [clients + 1], starting at 0 and never falling."""
-    array = np.asarray(offsets)
+    array = as_array("offsets", offsets)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise DataError("offsets", f"{array.dtype} of shape {array.shape}", "pass a 1-D integer array of length clients + 1")
     if len(array) < 2:
@@ -79,7 +88,7 @@ def canonical_offsets(offsets: Any) -> np.ndarray:
 
 def canonical_ids(ids: Any, num_clients: int) -> np.ndarray:
     """Client ids as unique uint32 [clients]; 0 .. clients-1 for None."""
-    array = np.arange(num_clients) if ids is None else np.asarray(ids)
+    array = np.arange(num_clients) if ids is None else as_array("ids", ids)
     if array.shape != (num_clients,) or not np.issubdtype(array.dtype, np.integer):
         raise DataError("ids", f"{array.dtype} of shape {array.shape}", f"pass one integer for each of the {num_clients} clients")
     outside = np.flatnonzero((array < 0) | (array >= RESERVED_ID))
@@ -126,7 +135,7 @@ def row_values(argument: str, key: Any, named: Mapping[str, np.ndarray], num_exa
     """
     if isinstance(key, str) and key not in named:
         raise ArgumentError(argument, key, f"use an array [N] or one of the leaves {list(named)}")
-    values = np.asarray(named[key] if isinstance(key, str) else key)
+    values = named[key] if isinstance(key, str) else as_array(argument, key)
     if values.shape != (num_examples,):
         raise ArgumentError(argument, f"an array of shape {values.shape}", f"use one value for each of the {num_examples} rows")
     if values.dtype == object and all(isinstance(value, str) for value in values):
@@ -159,10 +168,10 @@ def check_seed(seed: Any) -> int:
 
 def check_fractions(fractions: Any) -> np.ndarray:
     """Fractions as float64 [sides], positive and with sum one."""
-    array = np.asarray(fractions, dtype=np.float64)
-    if array.ndim != 1 or len(array) < 2 or not (array > 0).all() or not np.isclose(array.sum(), 1.0):
+    array = as_array("fractions", fractions)
+    if array.dtype.kind not in "iuf" or array.ndim != 1 or len(array) < 2 or not (array > 0).all() or not np.isclose(array.sum(), 1.0):
         raise ArgumentError("fractions", fractions, "use two or more positive numbers with sum 1, such as (0.8, 0.2)")
-    return array
+    return array.astype(np.float64)
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
@@ -175,7 +184,7 @@ def read_only(array: np.ndarray) -> np.ndarray:
 def _is_numeric(dtype: np.dtype) -> bool:
     if dtype.kind in "biufc":
         return dtype.itemsize <= (16 if dtype.kind == "c" else 8)
-    return bool(jax.dtypes.issubdtype(dtype, np.number))  # bfloat16 and the small floats of ml_dtypes
+    return bool(jnp.issubdtype(dtype, np.number))  # bfloat16 and the small floats of ml_dtypes
 
 
 def _blocks(array: np.ndarray) -> Iterable[slice]:

@@ -104,6 +104,8 @@ def with_value(shape, position, value, dtype=np.float64):
 REFUSED = {
     "offsets of two axes": ({"offsets": OFFSETS[None]}, ["offsets", "(1, 4)"]),
     "float offsets": ({"offsets": OFFSETS / 1}, ["offsets", "float64"]),
+    "ragged offsets": ({"offsets": [[0, 1], [2]]}, ["offsets", "[[0, 1], [2]]"]),
+    "random key": ({"arrays": {"key": jax.random.key(0)}}, ["arrays.key"]),
     "no client": ({"offsets": [0]}, ["offsets", "[0]"]),
     "offsets start late": ({"offsets": [1, 2, 2, 5]}, ["offsets", "1 at position 0"]),
     "sizes in place of offsets": ({"offsets": [2, 0, 3]}, ["offsets", "2 at position 0", "cumsum"]),
@@ -204,6 +206,7 @@ SELECT_REFUSED = {
     "twice": ([1, 1], "[1, 1]"),
     "none": ([], "[]"),
     "empty mask": ([False, False, False], "[False"),
+    "ragged": ([[0], [1, 2]], "[[0], [1, 2]]"),
     "short mask": ([True], "(1,)"),
     "floats": ([0.0], "[0.0]"),
 }
@@ -217,7 +220,7 @@ def test_select_refuses(clients, shown):
     assert shown in str(raised.value)
 
 
-@pytest.mark.parametrize("position", [-1, 3])
+@pytest.mark.parametrize("position", [-1, 3, 0.5])
 def test_client_refuses_positions_outside(position):
     with pytest.raises(ArgumentError, match=f"position: got {position}; use 0 .. 2"):
         example().client(position)

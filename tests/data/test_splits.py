@@ -178,6 +178,7 @@ REFUSED = {
     "zero": (lambda: ONE.split_clients((1.0, 0.0), 0), "fractions", "(1.0, 0.0)"),
     "negative": (lambda: ONE.split_clients((1.5, -0.5), 0), "fractions", "-0.5"),
     "nan fraction": (lambda: ONE.split_clients((np.nan, 0.5), 0), "fractions", "nan"),
+    "text": (lambda: ONE.split_clients("half", 0), "fractions", "half"),
     "number": (lambda: ONE.split_examples(0.8, 0), "fractions", "0.8"),
     "seed": (lambda: ONE.split_examples((0.5, 0.5), -1), "seed", "-1"),
     "seed type": (lambda: ONE.split_clients((0.5, 0.5), 1.5), "seed", "1.5"),

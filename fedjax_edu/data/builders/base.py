@@ -56,7 +56,7 @@ class Column:
         return codes.fillna(-1).to_numpy(self.dtype)
 
 
-class SchoolBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class SchoolBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A table of pupils from the R package mlmRev as a data set with one record a school.
 
     Class attributes of a builder:
