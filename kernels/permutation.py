@@ -38,9 +38,10 @@ def swap_or_not(seed: jax.Array, index: jax.Array, size: jax.Array) -> jax.Array
     """
     count = size.astype(jnp.uint32)
     position = index.astype(jnp.uint32)
-    for round_ in range(ROUNDS):
-        salt = _mix(_mix(seed[0] + jnp.uint32((round_ * _GOLDEN) & 0xFFFFFFFF)) + seed[1])
-        pivot = _mix(salt ^ seed[0]) % count
+    salts = _mix(_mix(seed[0] + jnp.arange(ROUNDS, dtype=jnp.uint32) * jnp.uint32(_GOLDEN)) + seed[1])
+    pivots = _mix(salts ^ seed[0]) % count
+    salts, pivots = jax.lax.optimization_barrier((salts, pivots))  # else XLA recomputes them for every index
+    for salt, pivot in zip(salts, pivots, strict=True):
         partner = jnp.where(pivot >= position, pivot - position, pivot + count - position)
         heads = _mix(jnp.maximum(position, partner) ^ salt) >> 31
         position = jnp.where(heads == 1, partner, position)

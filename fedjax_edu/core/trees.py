@@ -57,12 +57,12 @@ def float_dtype() -> jnp.dtype:
     return jax.dtypes.canonicalize_dtype(jnp.float64)
 
 
-def index(tree: Tree, position: jax.Array) -> Tree:
+def index(tree: Tree, position: jax.Array | int) -> Tree:
     """Row `position` of every leaf."""
     return jax.tree.map(lambda leaf: leaf[position], tree)
 
 
-def put(tree: Tree, position: jax.Array, row: Tree) -> Tree:
+def put(tree: Tree, position: jax.Array | int, row: Tree) -> Tree:
     """`tree` with `row` written at `position` of every leaf."""
     return jax.tree.map(lambda leaf, new: leaf.at[position].set(new), tree, row)
 

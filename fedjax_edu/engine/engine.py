@@ -79,6 +79,7 @@ class Engine:
         self._measured, self._report_rejected = bool(measure_after), bool(report_rejected)
         self._x64 = bool(jax.config.jax_enable_x64)
         self._replicated = NamedSharding(self.plan.mesh, PartitionSpec())
+        self._sharding = rounds.state_sharding(self.plan.mesh, population.num_clients)
         self._programs: dict[Any, _Compiled] = {}
 
     def init(self, params: Tree, seed: int = 0) -> State:
@@ -115,10 +116,7 @@ class Engine:
             links_server=self._chain.init_server(split, meta),
             links_clients=jax.vmap(lambda info: self._chain.init_client(split, info))(infos),
         )
-        store = rounds.client_sharding(self.plan.mesh, self.population.num_clients)
-        placed = jax.device_put(state, self._replicated)
-        clients, links = jax.device_put((state.clients, state.links_clients), store)
-        return placed._replace(clients=clients, links_clients=links)
+        return jax.device_put(state, self._sharding)
 
     def run(self, state: State, rounds: int) -> tuple[State, Info]:
         """Runs rounds; any number of them reuses one compiled program. The arguments stay valid.
@@ -251,8 +249,9 @@ class Engine:
                 measured=self._measured,
                 report_rejected=self._report_rejected,
             )
-            chunk = jax.jit(partial(rounds.run_chunk, program, self._sampler, self.plan.chunk))
-            self._programs[form] = _Compiled(program, chunk, jax.jit(partial(rounds.run_final, program)))
+            chunk = partial(rounds.run_chunk, program, self._sampler, self.plan.chunk)
+            final = jax.jit(partial(rounds.run_final, program), out_shardings=self._sharding)
+            self._programs[form] = _Compiled(program, jax.jit(chunk, out_shardings=(self._sharding, self._replicated)), final)
         return self._programs[form]
 
 

@@ -261,8 +261,8 @@ def _zero_report(metrics: tuple[str, ...]) -> Report:
     return Report(zero, zero, {name: (zero, zero) for name in metrics})
 
 
-def _sum_dtype(leaf: jax.Array) -> jnp.dtype:
-    return jnp.promote_types(leaf.dtype, jnp.float32)
+def _sum_dtype(leaf: jax.Array | jax.ShapeDtypeStruct) -> jnp.dtype:
+    return leaf.dtype if leaf.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
 
 
 def _zero_totals(work: Work, shared: Tree, links_server: Tree, local: Tree, queue: Queue, states: Tree, links_states: Tree) -> Totals:

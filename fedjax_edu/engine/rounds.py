@@ -86,7 +86,7 @@ def run_chunk(program: Program, sampler: Bound, length: int, state: State, resid
     _, shapes = jax.eval_shape(lambda: run_round(program, sampler, state, resident))
     records = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), shapes)
 
-    def body(number: jax.Array, carry: tuple[State, Record]) -> tuple[State, Record]:
+    def body(number: jax.Array | int, carry: tuple[State, Record]) -> tuple[State, Record]:
         state, records = carry
         state, record = run_round(program, sampler, state, resident)
         return state, trees.put(records, number, record)
@@ -208,7 +208,7 @@ def run_stages(
         aggregates = {name: Aggregate(*sums, program.modules) for name, sums in outcome.totals.channels.items()}
         links_server, aggregates = program.chain.server(links_server, aggregates, fold(key, Purpose.SERVER, number))
         totals.append(outcome.totals)
-        ticks, steps_run = ticks + outcome.ticks, steps_run + jnp.sum(jnp.where(queue.present[:, None], queue.steps, 0))
+        ticks, steps_run = ticks + outcome.ticks, steps_run + jnp.sum(jnp.where(queue.present[:, None], queue.steps, 0), dtype=jnp.int32)
     kept = jnp.where(present & ~rejected, rows, len(resident.ids))
     clients, links_clients = jax.tree.map(
         lambda old, new: old.at[kept].set(new, mode="drop"), (state.clients, state.links_clients), (states, links_states)
@@ -275,6 +275,8 @@ def _rejected_ids(flags: jax.Array, ids: jax.Array) -> jax.Array:
     return jnp.where(jnp.arange(len(flags)) < jnp.sum(flags), ids[at], jnp.uint32(NOBODY))
 
 
-def client_sharding(mesh: Mesh, clients: int) -> NamedSharding:
-    """Where stacked client states live: split over devices when the number of clients allows, else replicated."""
-    return NamedSharding(mesh, PartitionSpec(AXIS) if clients % mesh.size == 0 else PartitionSpec())
+def state_sharding(mesh: Mesh, clients: int) -> State:
+    """Where a state lives: stacked client states are split over devices when their number allows, the rest is replicated."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    store = NamedSharding(mesh, PartitionSpec(AXIS)) if clients % mesh.size == 0 else everywhere
+    return State(everywhere, everywhere, everywhere, store, everywhere, store)

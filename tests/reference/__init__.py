@@ -1,0 +1,1 @@
+"""Readable NumPy twins of the algorithms, and problems whose answers are known."""
