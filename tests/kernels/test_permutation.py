@@ -102,7 +102,8 @@ def test_permutations_of_different_seeds_are_independent(step):
 def test_the_largest_size_stays_in_range_and_spreads_evenly():
     size, index = jnp.int32(LARGEST), jnp.asarray(np.random.default_rng(4).choice(LARGEST // 997, 50_000, replace=False) * 997, jnp.int32)
     found = np.asarray(swap_or_not(jnp.array([1, 2], jnp.uint32), index, size))
-    assert found.min() >= 0 and found.max() < LARGEST
+    assert found.min() >= 0
+    assert found.max() < LARGEST
     assert len(np.unique(found)) == len(index)
     assert p_values((found.astype(np.int64) * 64 // LARGEST)[:, None], 64).min() > ALARM
 
