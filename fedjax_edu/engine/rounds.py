@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fedjax_edu.core.chain import Chain
@@ -152,12 +153,13 @@ def seat(draw: Draw, resident: Resident, devices: int) -> Seats:
     steps = sum(jnp.sum(table[draw.clients], axis=1) for table in resident.steps)
     order = jnp.lexsort((resident.ids[draw.clients], -steps))
     present = draw.present & (sizes > 0) & ~draw.overflow
-    padding = -len(order) % devices
+    rows = -(-len(order) // devices)
+    places = np.arange(rows * devices).reshape(rows, devices)
+    places[1::2] = places[1::2, ::-1].copy()
+    snake = places.T.reshape(-1)
 
-    def deal(values: jax.Array, filler: Any) -> jax.Array:
-        rows = jnp.pad(values[order], (0, padding), constant_values=filler).reshape(-1, devices)
-        snake = jnp.where((jnp.arange(len(rows)) % 2 == 0)[:, None], rows, rows[:, ::-1])
-        return snake.T.reshape(-1)
+    def deal(values: jax.Array, filler: int | bool) -> jax.Array:
+        return jnp.pad(values[order], (0, rows * devices - len(order)), constant_values=filler)[snake]
 
     return Seats(deal(draw.clients, 0), deal(present, False))
 
@@ -258,8 +260,9 @@ def over_devices(work: Work, mesh: Mesh) -> Callable[..., Outcome]:
 
     def on_device(*arguments: Any) -> Outcome:
         outcome = run_queue(work, *arguments)
-        totals = jax.lax.psum(outcome.totals, AXIS)
-        return outcome._replace(totals=totals, ticks=jax.lax.pmax(outcome.ticks, AXIS))
+        each = jnp.zeros(mesh.size, jnp.int32).at[jax.lax.axis_index(AXIS)].set(outcome.ticks)
+        totals, each = jax.lax.psum((outcome.totals, each), AXIS)
+        return outcome._replace(totals=totals, ticks=jnp.max(each))
 
     return jax.shard_map(
         on_device,
