@@ -9,7 +9,7 @@ import optax
 
 from fedjax_edu.algorithms import local_sgd, server
 from fedjax_edu.core import loss as losses
-from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregate, Algorithm, Channel, ClientInfo, Meta, Phase, Stage
+from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregate, Algorithm, Channel, ClientInfo, Meta, Phase, Report, Stage
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.local import Batch, LocalTraining
 from fedjax_edu.core.modules import Params
@@ -80,15 +80,15 @@ def fedavg(
     def begin(shared: Params, personal: Tree, info: ClientInfo, key: jax.Array) -> local_sgd.Local:
         return local_sgd.start(client_optimizer, shared, personal)
 
-    def step(shared: Params, local: local_sgd.Local, batch: Batch, key: jax.Array):
+    def step(shared: Params, local: local_sgd.Local, batch: Batch, key: jax.Array) -> tuple[local_sgd.Local, Report]:
         return local_sgd.step(standard, client_optimizer, shared.frozen, local, batch, key)
 
-    def finish(shared: Params, local: local_sgd.Local, info: ClientInfo):
+    def finish(shared: Params, local: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
         weight = WEIGHTINGS[weighting](info)
         update = Channel(local_sgd.difference(local, shared), local_sgd.holdings(info, weight), private=True)
         return {"update": update}, local.params.personal, weight
 
-    def apply(state: ServerState, aggregates: dict[str, Aggregate], key: jax.Array):
+    def apply(state: ServerState, aggregates: dict[str, Aggregate], key: jax.Array) -> tuple[ServerState, dict[str, jax.Array]]:
         shared, optimizer = server.step(server_optimizer, state.params.shared, state.optimizer, aggregates["update"])
         norm = global_norm(aggregates["update"].mean())
         return ServerState(state.params._replace(shared=shared), optimizer), {"update_norm": norm}
@@ -120,10 +120,10 @@ def _personal_only(training: Stage, loss: losses.LossFunction, optimizer: optax.
         fixed = Params(jax.tree.map(lambda _: None, params.shared), jax.tree.map(lambda _: None, params.shared), params.shared)
         return params._replace(shared=fixed.shared, frozen=params._replace(personal=fixed.personal).merge())
 
-    def step(shared: Params, local: local_sgd.Local, batch: Batch, key: jax.Array):
+    def step(shared: Params, local: local_sgd.Local, batch: Batch, key: jax.Array) -> tuple[local_sgd.Local, Report]:
         return local_sgd.step(loss, optimizer, shared.frozen, local, batch, key)
 
-    def finish(shared: Params, local: local_sgd.Local, info: ClientInfo):
+    def finish(shared: Params, local: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
         return {}, local.params.personal, jnp.ones(())
 
     phase = Phase(work, lambda shared, local, info: local, step)

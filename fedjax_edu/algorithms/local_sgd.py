@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fedjax_edu.core.algorithm import ClientInfo, Report, observe
@@ -12,7 +13,7 @@ from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.local import Batch
 from fedjax_edu.core.loss import Loss, LossFunction
 from fedjax_edu.core.modules import Params
-from fedjax_edu.core.trees import Tree
+from fedjax_edu.core.trees import Tree, named_leaves
 
 
 class Local(NamedTuple):
@@ -63,7 +64,7 @@ def check_optimizer(argument: str, optimizer: Any) -> None:
     A learning rate sits inside optax's closures where nobody can read it, so one step is taken on a gradient of ones.
 
     Raises:
-        ArgumentError: not an optax transformation, or the step is not finite.
+        ArgumentError: not an optax transformation, one that needs more than gradients, or the step is not finite.
     """
     if not isinstance(optimizer, optax.GradientTransformation):
         raise ArgumentError(argument, optimizer, "pass an optax optimiser, for instance optax.sgd(0.05)")
@@ -72,10 +73,13 @@ def check_optimizer(argument: str, optimizer: Any) -> None:
         with jax.numpy_dtype_promotion("standard"):
             state = optimizer.init(params)
             update = float(optimizer.update(params, state, params)[0]["probe"][0, 0])
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        if "required keyword-only argument" in str(error):
+            raise ArgumentError(argument, str(error), "use an optimiser whose update needs only gradients, state and parameters") from error
         return  # an optimiser made for the model's own tree (optax.partition, optax.masked) cannot take the probe
-    for name, value in getattr(state, "hyperparams", {}).items():
-        if not jnp.all(jnp.isfinite(value)):
-            raise ArgumentError(f"{argument}.{name}", float(value), "use a finite number")
+    for name, value in named_leaves(state):
+        _, injected, hyperparameter = name.rpartition("hyperparams.")
+        if injected and not jnp.all(jnp.isfinite(value)):
+            raise ArgumentError(f"{argument}.{hyperparameter}", np.asarray(value).tolist(), "use a finite number")
     if not math.isfinite(update):
         raise ArgumentError(argument, f"the update {update} for a gradient of ones", "use a finite learning rate and hyper-parameters")

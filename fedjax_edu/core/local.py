@@ -3,15 +3,11 @@
 import dataclasses
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
-from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.errors import ArgumentError, check_integer
 from fedjax_edu.core.trees import Tree
-
-
-def _check_positive(argument: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ArgumentError(argument, value, "use a positive integer")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +40,7 @@ class LocalTraining:
             raise ArgumentError("epochs, steps", (self.epochs, self.steps), "give exactly one of the two")
         for name in ("epochs", "steps", "batch_size"):
             if getattr(self, name) is not None:
-                _check_positive(name, getattr(self, name))
+                object.__setattr__(self, name, check_integer(name, getattr(self, name)))
         if not isinstance(self.shuffle, bool):
             raise ArgumentError("shuffle", self.shuffle, "use True or False")
 
@@ -68,7 +64,7 @@ class FullPass:
 
     def __post_init__(self):
         if self.batch_size is not None:
-            _check_positive("batch_size", self.batch_size)
+            object.__setattr__(self, "batch_size", check_integer("batch_size", self.batch_size))
 
     def steps_of(self, examples: np.ndarray) -> np.ndarray:
         """Batches that clients with so many `examples` have."""
@@ -83,4 +79,4 @@ class Batch(NamedTuple):
     """Rows of one local step: `examples` is a pytree of [B, ...]; `valid` bool [B] is False on padding (copies of real rows)."""
 
     examples: Tree
-    valid: object
+    valid: jax.Array

@@ -1,5 +1,7 @@
 """Which rows a local step sees: computed from the client's key, stored nowhere."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -7,12 +9,19 @@ from fedjax_edu.core.keys import ClientPurpose, fold, permute
 from fedjax_edu.core.local import FullPass, LocalTraining
 
 
+class Rows(NamedTuple):
+    """Rows of one local step: `at` int32 [B], positions within the client; `valid` bool [B], False on padding."""
+
+    at: jax.Array
+    valid: jax.Array
+
+
 def batch_size(data: LocalTraining | FullPass, longest: int) -> int:
     """Rows of a batch; `longest` is the largest client of the population, what a whole-client batch must hold."""
     return data.batch_size or max(longest, 1)
 
 
-def draw(data: LocalTraining | FullPass, key: jax.Array, phase: int, step: jax.Array, examples: jax.Array, longest: int):
+def draw(data: LocalTraining | FullPass, key: jax.Array, phase: int, step: jax.Array, examples: jax.Array, longest: int) -> Rows:
     """Positions within a client of the rows of one local step.
 
     Position p of an epoch holds row ``permutation(key, epoch, p)``, so that each epoch visits every row once.
@@ -26,7 +35,7 @@ def draw(data: LocalTraining | FullPass, key: jax.Array, phase: int, step: jax.A
         longest: largest client of the population.
 
     Returns:
-        ``(rows int32 [B], valid bool [B])``; padding repeats real rows of the client.
+        The rows; padding repeats real rows of the client.
     """
     size = batch_size(data, longest)
     count = jnp.maximum(examples, 1)
@@ -36,4 +45,4 @@ def draw(data: LocalTraining | FullPass, key: jax.Array, phase: int, step: jax.A
     rows = position % count
     if data.shuffle:
         rows = permute(fold(key, ClientPurpose.ORDER, phase, epoch), rows, count)
-    return rows, position < examples
+    return Rows(rows, position < examples)

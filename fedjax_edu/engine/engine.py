@@ -24,7 +24,7 @@ from fedjax_edu.engine.lanes import measuring
 from fedjax_edu.engine.plan import ExecutionPlan
 from fedjax_edu.engine.reporting import to_info, traffic
 from fedjax_edu.engine.resident import Resident, place
-from fedjax_edu.engine.schedule import Rows, replay_round
+from fedjax_edu.engine.schedule import LocalRows, replay_round
 from fedjax_edu.engine.state import Evaluation, Info, State
 
 TILES_AT_ONCE = 16
@@ -73,13 +73,13 @@ class Engine:
         self.population = population
         self._algorithm = algorithm
         self._sampler = cohort.bind(population.ids, population.attributes)
-        self.plan = plan.resolve(self._sampler.capacity)
+        self.layout = plan.resolve(self._sampler.capacity)
         self._modules = modules
         self._longest = int(population.sizes.max())
         self._measured, self._report_rejected = bool(measure_after), bool(report_rejected)
-        self._x64 = bool(jax.config.jax_enable_x64)
-        self._replicated = NamedSharding(self.plan.mesh, PartitionSpec())
-        self._sharding = rounds.state_sharding(self.plan.mesh, population.num_clients)
+        self._x64 = trees.float_dtype() == jnp.float64
+        self._replicated = NamedSharding(self.layout.mesh, PartitionSpec())
+        self._sharding = rounds.state_sharding(self.layout.mesh, population.num_clients)
         self._programs: dict[Any, _Compiled] = {}
 
     def init(self, params: Tree, seed: int = 0) -> State:
@@ -131,9 +131,10 @@ class Engine:
         checks.check_rounds(rounds)
         checks.check_state(state, self._x64)
         compiled = self._compiled(state.params)
-        chunks, left = [], int(rounds)
+        chunks: list[Any] = []
+        left = int(rounds)
         while left > 0 or not chunks:
-            active = min(left, self.plan.chunk)
+            active = min(left, self.layout.chunk)
             state, records = compiled.chunk(state, self._resident, jnp.int32(active))
             chunks.append(jax.tree.map(lambda leaf, active=active: np.asarray(leaf[:active]), records))
             left -= active
@@ -152,9 +153,9 @@ class Engine:
         """
         checks.check_state(state, self._x64)
         checks.check_like(population, self.population)
-        cut, count = tiles.cut(population, self.population.ids, TILES_AT_ONCE, self.plan.mesh)
+        cut, count = tiles.cut(population, self.population.ids, TILES_AT_ONCE, self.layout.mesh)
         key = fold(state.key, Purpose.EVALUATE)
-        static = (self._algorithm.model, self._algorithm.loss, self.plan.mesh)
+        static = (self._algorithm.model, self._algorithm.loss, self.layout.mesh)
         report = evaluation.losses(*static, state.server, state.clients, self._arrays(population), cut, key)
         report = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1)[:count], report)
         return evaluation.summarise(report, np.asarray(cut.client).reshape(-1)[:count], population.num_clients)
@@ -174,11 +175,13 @@ class Engine:
         checks.check_like(population, self.population)
         if not callable(fn):
             raise ArgumentError("fn", fn, "pass a function (params, batch) -> outputs [B, ...]")
-        cut, _ = tiles.cut(population, self.population.ids, TILES_AT_ONCE, self.plan.mesh)
-        outputs = evaluation.predictions(self._algorithm.model, fn, self.plan.mesh, state.server, state.clients, self._arrays(population), cut)
+        cut, _ = tiles.cut(population, self.population.ids, TILES_AT_ONCE, self.layout.mesh)
+        outputs = evaluation.predictions(
+            self._algorithm.model, fn, self.layout.mesh, state.server, state.clients, self._arrays(population), cut
+        )
         return evaluation.in_row_order(outputs, cut, population.num_examples)
 
-    def schedule(self, state: State, rounds: int) -> tuple[list[np.ndarray], list[Rows]]:
+    def schedule(self, state: State, rounds: int) -> tuple[list[np.ndarray], list[LocalRows]]:
         """Who will take part in the next rounds and which rows each local step will see; nothing is trained.
 
         Args:
@@ -214,14 +217,14 @@ class Engine:
             ``peak`` (temporaries, state and results on a device, the population's arrays left out), ``temporary`` and ``population``.
         """
         state = self.init(params)
-        analysis = self._compiled(state.params).chunk.lower(state, self._resident, jnp.int32(1)).compile().memory_analysis()
+        analysis: Any = self._compiled(state.params).chunk.lower(state, self._resident, jnp.int32(1)).compile().memory_analysis()
         population = trees.byte_size(self._resident)
         peak = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes - population
         return {"peak": peak, "temporary": analysis.temp_size_in_bytes, "population": population}
 
     @cached_property
     def _resident(self) -> Resident:
-        return place(self.population, (*self._stages, *self._algorithm.final), self.plan.mesh)
+        return place(self.population, (*self._stages, *self._algorithm.final), self.layout.mesh)
 
     @cached_property
     def _stages(self) -> tuple[Stage, ...]:
@@ -243,13 +246,13 @@ class Engine:
                 chain=self._chain,
                 modules=self._modules or assign(params),
                 metrics=checks.check_losses(self._algorithm, params, self.population, self._longest),
-                mesh=self.plan.mesh,
-                lanes=self.plan.lanes,
+                mesh=self.layout.mesh,
+                lanes=self.layout.lanes,
                 longest=self._longest,
                 measured=self._measured,
                 report_rejected=self._report_rejected,
             )
-            chunk = partial(rounds.run_chunk, program, self._sampler, self.plan.chunk)
+            chunk = partial(rounds.run_chunk, program, self._sampler, self.layout.chunk)
             final = jax.jit(partial(rounds.run_final, program), out_shardings=self._sharding)
             self._programs[form] = _Compiled(program, jax.jit(chunk, out_shardings=(self._sharding, self._replicated)), final)
         return self._programs[form]
@@ -259,5 +262,5 @@ class _Compiled(NamedTuple):
     """An engine's programs for one structure of parameters; they compile when they are first called."""
 
     program: rounds.Program
-    chunk: Callable[..., Any]
-    final: Callable[..., Any]
+    chunk: jax.stages.Wrapped
+    final: jax.stages.Wrapped

@@ -13,7 +13,6 @@ from fedjax_edu.core.algorithm import Report, observe
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.loss import LossFunction
 from fedjax_edu.core.trees import Tree, named_leaves
-from fedjax_edu.data import Population
 from fedjax_edu.engine.state import Evaluation
 from fedjax_edu.engine.tiles import Tiles, over_tiles
 

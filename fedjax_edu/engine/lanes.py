@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_edu.core import trees
-from fedjax_edu.core.algorithm import ClientInfo, Phase, Report, Stage, observe
+from fedjax_edu.core.algorithm import Channel, ClientInfo, Phase, Report, Stage, observe
 from fedjax_edu.core.keys import ClientPurpose, fold
 from fedjax_edu.core.link import Context
 from fedjax_edu.core.local import Batch, FullPass
@@ -166,22 +166,23 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         return jax.lax.while_loop(lambda c: jnp.any(c.done), end_phase, carry)
 
     def _advance_phase(number: int, active: jax.Array, carry: _Carry) -> _Carry:
-        def step_all(local: Tree, report: Report) -> tuple[Tree, Report]:
+        def step_all(local: Tree, report: Report | None) -> tuple[Tree, Report]:
             local, observed = jax.vmap(lambda *lane: advance(number, *lane))(local, carry.slot, carry.step)
             return local, trees.add(report, observed)
 
-        to_after = work.measured and number == final
-        report = carry.after if to_after else carry.report
+        measures = work.measured and number == final
+        report = carry.after if measures else carry.report
         if final == 0:
             local, report = step_all(carry.local, report)
         else:
             here = active & (carry.phase == number)
 
-            def step_here(local: Tree, report: Report) -> tuple[Tree, Report]:
+            def step_here(local: Tree, report: Report | None) -> tuple[Tree, Report]:
                 return _select_lanes(here, step_all(local, report), (local, report))
 
             local, report = jax.lax.cond(jnp.any(here), step_here, lambda *same: same, carry.local, report)
-        return carry._replace(local=local, **{"after" if to_after else "report": report})
+        carry = carry._replace(local=local)
+        return carry._replace(after=report) if measures else carry._replace(report=report)
 
     def end_phase(carry: _Carry) -> _Carry:
         lane = jnp.argmax(carry.done)
@@ -258,7 +259,7 @@ def _put_if(flag: jax.Array, tree: Tree, at: jax.Array, row: Tree) -> Tree:
 
 def _zero_report(metrics: tuple[str, ...]) -> Report:
     zero = jnp.zeros((), trees.float_dtype())
-    return Report(zero, zero, {name: (zero, zero) for name in metrics})
+    return Report(zero, zero, dict.fromkeys(metrics, (zero, zero)))
 
 
 def _sum_dtype(leaf: jax.Array | jax.ShapeDtypeStruct) -> jnp.dtype:
@@ -285,7 +286,16 @@ def _zero_totals(work: Work, shared: Tree, links_server: Tree, local: Tree, queu
     return Totals(channels, report, report if work.measured else None, zero, zero, zero, links)
 
 
-def _accumulate(modules: Modules, totals: Totals, channels, weight, report: Report, after: Report | None, steps, statistics) -> Totals:
+def _accumulate(
+    modules: Modules,
+    totals: Totals,
+    channels: dict[str, Channel],
+    weight: jax.Array,
+    report: Report,
+    after: Report | None,
+    steps: jax.Array,
+    statistics: dict[str, jax.Array],
+) -> Totals:
     """Totals with one more client. A report is scaled so that a client counts with its weight, however many rows it read."""
     joined = {}
     for name, channel in channels.items():
@@ -306,7 +316,7 @@ def _accumulate(modules: Modules, totals: Totals, channels, weight, report: Repo
     return Totals(
         channels=joined,
         report=join_report(totals.report, report),
-        after=None if after is None else join_report(totals.after, after),
+        after=None if totals.after is None or after is None else join_report(totals.after, after),
         participants=totals.participants + 1,
         examples=totals.examples + report.examples.astype(jnp.int32),
         steps=totals.steps + steps.astype(jnp.int32),

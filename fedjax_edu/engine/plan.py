@@ -5,14 +5,22 @@ import functools
 import logging
 import math
 import os
+from typing import NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.errors import ArgumentError, check_integer
 
 AXIS = "clients"
+
+
+class Layout(NamedTuple):
+    """A resolved plan: devices, lanes of each device, rounds that one call of the compiled program runs at most."""
+
+    mesh: Mesh
+    lanes: int
+    chunk: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,13 +44,10 @@ class ExecutionPlan:
     mesh: Mesh | None = None
     chunk: int = 64
 
-    def __post_init__(self):
-        for name in ("lanes", "chunk"):
-            value = getattr(self, name)
-            if name == "lanes" and isinstance(value, str) and value == "auto":
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise ArgumentError(name, value, 'use a positive integer, or "auto"' if name == "lanes" else "use a positive integer")
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "chunk", check_integer("chunk", self.chunk))
+        if not (isinstance(self.lanes, str) and self.lanes == "auto"):
+            object.__setattr__(self, "lanes", check_integer("lanes", self.lanes, remedy='use a positive integer, or "auto"'))
         if self.mesh is not None:
             if not isinstance(self.mesh, Mesh):
                 raise ArgumentError("mesh", self.mesh, f"use jax.make_mesh((devices,), ({AXIS!r},))")
@@ -51,7 +56,7 @@ class ExecutionPlan:
             if set(self.mesh.axis_names) != {AXIS}:
                 raise ArgumentError("mesh", self.mesh.axis_names, f"use a mesh whose only axis is {AXIS!r}")
 
-    def resolve(self, capacity: int) -> "ExecutionPlan":
+    def resolve(self, capacity: int) -> "Layout":
         """The plan with everything decided for a cohort of at most `capacity` clients."""
         mesh = self.mesh or jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
         if set(mesh.axis_types) != {AxisType.Auto}:
@@ -60,8 +65,8 @@ class ExecutionPlan:
         if platform == "cpu" and jax.device_count() == 1:
             _say_one_device(os.cpu_count() or 1)
         share = math.ceil(capacity / mesh.size)
-        wanted = (8 if platform == "cpu" else 64) if self.lanes == "auto" else self.lanes
-        return dataclasses.replace(self, lanes=max(1, min(wanted, share)), mesh=mesh)
+        wanted = (8 if platform == "cpu" else 64) if isinstance(self.lanes, str) else self.lanes
+        return Layout(mesh, int(max(1, min(wanted, share))), int(self.chunk))
 
 
 @functools.cache
@@ -87,9 +92,10 @@ def configure(cpu_devices: int | None = None) -> int:
     Raises:
         ArgumentError: not a positive integer, or JAX has started already with another number.
     """
-    count = len(os.sched_getaffinity(0)) if cpu_devices is None and hasattr(os, "sched_getaffinity") else cpu_devices or os.cpu_count() or 1
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ArgumentError("cpu_devices", cpu_devices, "use a positive integer, or None for one a core")
+    if cpu_devices is None:
+        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    else:
+        count = check_integer("cpu_devices", cpu_devices, remedy="use a positive integer, or None for one a core")
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError as error:

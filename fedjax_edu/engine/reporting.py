@@ -1,14 +1,13 @@
 """From the sums of compiled rounds to what users read."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from fedjax_edu.core import trees
-from fedjax_edu.core.algorithm import Report
 from fedjax_edu.engine.resident import Resident
-from fedjax_edu.engine.rounds import Program, Record, exchanged
+from fedjax_edu.engine.rounds import Program, exchanged
 from fedjax_edu.engine.state import Info, State
 
 
@@ -26,8 +25,8 @@ def traffic(program: Program, state: State, resident: Resident) -> Traffic:
     return Traffic(up, trees.byte_size(sent))
 
 
-def to_info(records: Record, program: Program, bytes_: Traffic) -> Info:
-    """Means, ratios and bytes of stacked records, leaves [rounds, ...]."""
+def to_info(records: Any, program: Program, bytes_: Traffic) -> Info:
+    """Means, ratios and bytes of records whose leaves are NumPy arrays [rounds, ...]."""
     bytes_up = np.zeros(len(records.participants), np.int64)
     for contributors, sizes in zip(records.contributors, bytes_.up, strict=True):
         for name, count in contributors.items():
@@ -52,5 +51,5 @@ def to_info(records: Record, program: Program, bytes_: Traffic) -> Info:
         )
 
 
-def _mean(report: Report) -> np.ndarray:
+def _mean(report: Any) -> np.ndarray:
     return report.loss / report.examples

@@ -43,7 +43,5 @@ def place(population: Population, stages: tuple[Stage, ...], mesh: Mesh) -> Resi
     sizes = population.sizes
     steps = tuple(np.stack([phase.data.steps_of(sizes) for phase in stage.phases], 1).astype(np.int32) for stage in stages)
     attributes = {name: value for name, value in population.attributes.items() if value.dtype.kind in "biuf"}
-    resident = Resident(
-        population.arrays, population.offsets[:-1].astype(np.int32), sizes.astype(np.int32), population.ids, attributes, steps
-    )
-    return jax.device_put(resident, NamedSharding(mesh, PartitionSpec()))
+    table = (population.offsets[:-1].astype(np.int32), sizes.astype(np.int32), population.ids, attributes, steps)
+    return Resident(*jax.device_put((population.arrays, *table), NamedSharding(mesh, PartitionSpec())))

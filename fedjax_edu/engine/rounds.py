@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fedjax_edu.core.chain import Chain
 from fedjax_edu.core import trees
 from fedjax_edu.core.algorithm import Aggregate, Algorithm, Stage
+from fedjax_edu.core.chain import Chain
 from fedjax_edu.core.keys import Purpose, fold
 from fedjax_edu.core.modules import Modules
 from fedjax_edu.core.trees import Tree
@@ -76,7 +76,9 @@ def run_chunk(program: Program, sampler: Bound, length: int, state: State, resid
     """Runs `active` rounds, at most `length`, which is what the program is compiled for.
 
     Args:
-        program, sampler, length: static.
+        program: static.
+        sampler: static; who takes part.
+        length: static; rounds that records have room for.
         state: the state before.
         resident: the population.
         active: int32 scalar, rounds to run.
@@ -184,7 +186,8 @@ def run_stages(
 
     Args:
         program: static.
-        stages: the stages; `tables` is the index in ``resident.steps`` of the first one's steps.
+        stages: the stages.
+        tables: index in ``resident.steps`` of the first stage's steps.
         state: the state before.
         resident: the population.
         seats: who takes part.
@@ -258,19 +261,20 @@ def over_devices(work: Work, mesh: Mesh) -> Callable[..., Outcome]:
         return lambda *arguments: run_queue(work, *arguments)
     everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
 
-    def on_device(*arguments: Any) -> Outcome:
+    def on_device(*arguments: Any) -> tuple[Any, ...]:
         outcome = run_queue(work, *arguments)
         each = jnp.zeros(mesh.size, jnp.int32).at[jax.lax.axis_index(AXIS)].set(outcome.ticks)
         totals, each = jax.lax.psum((outcome.totals, each), AXIS)
-        return outcome._replace(totals=totals, ticks=jnp.max(each))
+        return tuple(outcome._replace(totals=totals, ticks=jnp.max(each)))
 
-    return jax.shard_map(
+    mapped = jax.shard_map(
         on_device,
         mesh=mesh,
         in_specs=(everywhere, everywhere, everywhere, split, split, split),
-        out_specs=Outcome(totals=everywhere, states=split, links_states=split, rejected=split, ticks=everywhere),
+        out_specs=(everywhere, split, split, split, everywhere),
         check_vma=False,
     )
+    return lambda *arguments: Outcome(*mapped(*arguments))
 
 
 def _rejected_ids(flags: jax.Array, ids: jax.Array) -> jax.Array:
@@ -280,6 +284,6 @@ def _rejected_ids(flags: jax.Array, ids: jax.Array) -> jax.Array:
 
 def state_sharding(mesh: Mesh, clients: int) -> State:
     """Where a state lives: stacked client states are split over devices when their number allows, the rest is replicated."""
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    store = NamedSharding(mesh, PartitionSpec(AXIS)) if clients % mesh.size == 0 else everywhere
+    everywhere: Any = NamedSharding(mesh, PartitionSpec())
+    store: Any = NamedSharding(mesh, PartitionSpec(AXIS)) if clients % mesh.size == 0 else everywhere
     return State(everywhere, everywhere, everywhere, store, everywhere, store)

@@ -13,12 +13,14 @@ from fedjax_edu.engine.cohorts import Bound
 from fedjax_edu.engine.drawing import draw
 from fedjax_edu.engine.resident import Resident
 
-Rows = list[list[np.ndarray]]
+LocalRows = list[list[np.ndarray]]
 
 
 @partial(jax.jit, static_argnums=(0, 2, 6))
-def _grid(data: LocalTraining | FullPass, keys: jax.Array, phase: int, steps: jax.Array, first: jax.Array, examples: jax.Array, longest: int):
-    def one(key: jax.Array, step: jax.Array, first: jax.Array, examples: jax.Array):
+def _grid(
+    data: LocalTraining | FullPass, keys: jax.Array, phase: int, steps: jax.Array, first: jax.Array, examples: jax.Array, longest: int
+) -> tuple[jax.Array, jax.Array]:
+    def one(key: jax.Array, step: jax.Array, first: jax.Array, examples: jax.Array) -> tuple[jax.Array, jax.Array]:
         rows, valid = draw(data, key, phase, step, examples, longest)
         return first + rows, valid
 
@@ -27,7 +29,7 @@ def _grid(data: LocalTraining | FullPass, keys: jax.Array, phase: int, steps: ja
 
 def replay_round(
     sampler: Bound, stages: tuple[Stage, ...], resident: Resident, longest: int, key: jax.Array, round_: jax.Array
-) -> tuple[np.ndarray, Rows]:
+) -> tuple[np.ndarray, LocalRows]:
     """Participants of one round and the rows of each of their local steps, drawn by the functions that the engine compiles.
 
     Returns:
@@ -38,7 +40,7 @@ def replay_round(
     clients, present = np.asarray(drawn.clients), np.asarray(drawn.present) & ~np.asarray(drawn.overflow)
     clients = clients[present & (np.asarray(resident.examples)[clients] > 0)]
     clients = clients[np.argsort(np.asarray(resident.ids)[clients])]
-    rows: Rows = [[] for _ in clients]
+    rows: LocalRows = [[] for _ in clients]
     if not len(clients):
         return clients, rows
     round_key = fold(key, Purpose.CLIENT, round_)

@@ -37,16 +37,14 @@ def cut(population: Population, trained_ids: np.ndarray, width: int, mesh: Mesh)
     size = max(1, min(TILE, int(population.sizes.max(initial=1))))
     counts = -(-population.sizes // size)
     total = int(counts.sum())
-    client = np.repeat(np.arange(population.num_clients), counts)
+    client: Any = np.repeat(np.arange(population.num_clients), counts)
     within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
     position = within[:, None] * size + np.arange(size)
     sizes = population.sizes[client][:, None]
-    tiles = Tiles(
-        rows=(population.offsets[client][:, None] + np.minimum(position, sizes - 1)).astype(np.int32),
-        valid=position < sizes,
-        client=client.astype(np.int32),
-        known=_positions(population.ids, trained_ids)[client],
-    )
+    rows: Any = (population.offsets[client][:, None] + np.minimum(position, sizes - 1)).astype(np.int32)
+    valid: Any = position < sizes
+    known: Any = _positions(population.ids, trained_ids)[client]
+    tiles = Tiles(rows, valid, client.astype(np.int32), known)
     at_once = width * mesh.size
     padding = -total % at_once
 

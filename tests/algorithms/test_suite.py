@@ -49,7 +49,10 @@ def straight(built):
     return run(built)
 
 
-@pytest.mark.parametrize("local", [LOCAL, fe.LocalTraining(steps=5, batch_size=3), fe.LocalTraining(epochs=1), fe.LocalTraining(epochs=2, batch_size=4, shuffle=False)])
+@pytest.mark.parametrize(
+    "local",
+    [LOCAL, fe.LocalTraining(steps=5, batch_size=3), fe.LocalTraining(epochs=1), fe.LocalTraining(epochs=2, batch_size=4, shuffle=False)],
+)
 def test_equals_its_numpy_twin(row, local):
     if row.twin is None:
         pytest.skip("the twin of this row is the row with plain optimisers")

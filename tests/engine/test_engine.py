@@ -193,9 +193,7 @@ def test_keys_given_to_the_loss_are_those_of_client_and_step_whatever_the_lanes(
         noise = jax.random.normal(key, (batch["y"].shape[0],))
         return (params["head"]["b"][None] - noise) ** 2 + 0 * params["layer"]["w"][0][None]
 
-    results = [
-        build(problem, loss=loss, plan=fe.ExecutionPlan(lanes=lanes, chunk=chunk)) for lanes, chunk in ((1, 64), (4, 2))
-    ]
+    results = [build(problem, loss=loss, plan=fe.ExecutionPlan(lanes=lanes, chunk=chunk)) for lanes, chunk in ((1, 64), (4, 2))]
     states = [engine.run(engine.init(problem.params, seed=8), 3)[0] for engine in results]
     assert largest_gap(states[0].params, states[1].params) < 1e-6
     other, _ = results[0].run(results[0].init(problem.params, seed=9), 3)

@@ -16,12 +16,14 @@ BATCH = 10
 
 
 def toy(sizes: np.ndarray, cohort: fe.cohorts.Cohort, lanes: int, mesh=ONE_DEVICE) -> fe.Engine:
-    population = fe.data.Population.from_arrays(
-        {"y": np.zeros(sizes.sum(), np.float32)}, offsets=np.concatenate([[0], np.cumsum(sizes)])
-    )
+    population = fe.data.Population.from_arrays({"y": np.zeros(sizes.sum(), np.float32)}, offsets=np.concatenate([[0], np.cumsum(sizes)]))
     local = fe.LocalTraining(epochs=1, batch_size=BATCH)
-    algorithm = fe.algorithms.fedavg(lambda params, batch, key: (params["a"][None] - batch["y"]) ** 2, client_optimizer=optax.sgd(0.1), local=local)
-    return fe.Engine(population, algorithm, cohort=cohort, aggregator=fe.aggregation.mean(), plan=fe.ExecutionPlan(lanes=lanes, mesh=mesh, chunk=128))
+    algorithm = fe.algorithms.fedavg(
+        lambda params, batch, key: (params["a"][None] - batch["y"]) ** 2, client_optimizer=optax.sgd(0.1), local=local
+    )
+    return fe.Engine(
+        population, algorithm, cohort=cohort, aggregator=fe.aggregation.mean(), plan=fe.ExecutionPlan(lanes=lanes, mesh=mesh, chunk=128)
+    )
 
 
 def bound(steps: np.ndarray, lanes: int) -> float:
@@ -96,12 +98,19 @@ def test_client_states_are_split_over_devices():
     mesh = jax.make_mesh((8,), ("clients",), axis_types=(AxisType.Auto,))
     population = fe.data.Population.from_arrays({"y": np.zeros(32, np.float32)}, offsets=np.arange(17) * 2)
     algorithm = fe.algorithms.fedavg(
-        lambda params, batch, key: (params["a"] + params["b"] - batch["y"][:, None]).sum(1) ** 2, client_optimizer=optax.sgd(0.01), local=fe.LocalTraining(epochs=1)
+        lambda params, batch, key: (params["a"] + params["b"] - batch["y"][:, None]).sum(1) ** 2,
+        client_optimizer=optax.sgd(0.01),
+        local=fe.LocalTraining(epochs=1),
     )
     params = {"a": jnp.zeros((1, 3)), "b": jnp.ones((1, 3))}
     modules = fe.modules.assign(params, personal="b")
     engine = fe.Engine(
-        population, algorithm, cohort=fe.cohorts.uniform(8), aggregator=fe.aggregation.mean(), modules=modules, plan=fe.ExecutionPlan(mesh=mesh)
+        population,
+        algorithm,
+        cohort=fe.cohorts.uniform(8),
+        aggregator=fe.aggregation.mean(),
+        modules=modules,
+        plan=fe.ExecutionPlan(mesh=mesh),
     )
     state, _ = engine.run(engine.init(params), 2)
     store = state.clients["b"]

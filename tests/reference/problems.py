@@ -66,7 +66,9 @@ class Quadratic(NamedTuple):
         for first, end in zip(self.offsets[:-1], self.offsets[1:], strict=True):
             if end > first:
                 h = self.h[first:end].mean(0)
-                found.append((end - first, h, np.linalg.solve(h, np.einsum("nij,nj->i", self.h[first:end], self.b[first:end]) / (end - first))))
+                found.append(
+                    (end - first, h, np.linalg.solve(h, np.einsum("nij,nj->i", self.h[first:end], self.b[first:end]) / (end - first)))
+                )
         return found
 
 
