@@ -5,6 +5,7 @@ import importlib
 import sys
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
@@ -106,7 +107,7 @@ def public_api() -> dict[str, set[str]]:
     api = {"fedjax_edu": set(root.__all__)}
     for name in root.__all__:
         value = getattr(root, name)
-        if type(value) is type(root):
+        if isinstance(value, ModuleType):
             api[f"fedjax_edu.{name}"] = set(value.__all__)
     return api
 
