@@ -41,7 +41,8 @@ format: $(DEV)  ## rewrite the files in the project's style
 types: $(DEV)  ## static types
 	rm -rf build/types && mkdir -p build/types/fedjax_edu
 	ln -s $(CURDIR)/fedjax_edu/* $(CURDIR)/kernels build/types/fedjax_edu/
-	cd build/types && $(CURDIR)/$(BIN)/mypy --config-file=$(CURDIR)/pyproject.toml --cache-dir=$(CURDIR)/.mypy_cache -p fedjax_edu
+	ln -s $(CURDIR)/experiments build/types/
+	cd build/types && $(CURDIR)/$(BIN)/mypy --config-file=$(CURDIR)/pyproject.toml --cache-dir=$(CURDIR)/.mypy_cache -p fedjax_edu -p experiments
 
 hooks: $(DEV)  ## run `make format types` before every commit
 	$(BIN)/pre-commit install

@@ -66,7 +66,8 @@ def test_examples_of_docstrings(module: str, path: Path, tmp_path: Path, monkeyp
 
 
 def test_a_wrong_example_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = '"""A module."""\nimport jax\n\n@jax.jit\ndef one(x):\n    """Adds one.\n\n    >>> int(one(1))\n    3\n    """\n    return x + 1\n'
+    function = '@jax.jit\ndef one(x):\n    """Adds one.\n\n    >>> int(one(1))\n    3\n    """\n    return x + 1\n'
+    source = f"import jax\n\n\n{function}"
     (tmp_path / "planted_example.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     (report, *_) = failures("planted_example", tmp_path / "planted_example.py")
