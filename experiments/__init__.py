@@ -1,0 +1,1 @@
+"""Programs that use the public API of fedjax_edu."""

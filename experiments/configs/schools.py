@@ -1,0 +1,35 @@
+"""Real schools: one model for HSB82 and STAR, trained by federated averaging over 192 of 240 schools."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "fold": 1,
+            "seed": 0,
+            "validation": False,
+            "rounds": 200,
+            "cohort": 48,
+            "chunk": 10,
+            "lanes": 4,
+            "model": {"width": 64, "depth": 1, "tokens": 32, "members": 4},
+            "tasks": {
+                "hsb_mach": {"weight": 1.0, "intercept": 5.0, "slopes": 100.0, "classrooms": 100.0},
+                "star_math": {"weight": 1.0, "intercept": 20.0, "slopes": 100.0, "classrooms": 4.0},
+                "star_read": {"weight": 1.0, "intercept": 20.0, "slopes": 100.0, "classrooms": 4.0},
+                "star_leaves": {"weight": 1.0, "intercept": 2.5, "slopes": 10.0, "classrooms": 10.0},
+            },
+            "federated": {
+                "local_epochs": 1,
+                "batch_size": 32,
+                "client_learning_rate": 0.2,
+                "server_learning_rate": 0.5,
+                "server_momentum": 0.9,
+                "weight_decay": 0.0,
+            },
+            "effects": {"steps": 100, "batch_size": 128, "learning_rate": 0.03},
+            "pooled": {"epochs": 20, "batch_size": 64, "learning_rate": 0.05, "weight_decay": 0.0},
+            "local_only": {"steps": 300, "batch_size": 32, "learning_rate": 0.03, "weight_decay": 0.01},
+        }
+    )

@@ -1,0 +1,21 @@
+"""Flax NNX models and how the engine sees them: a pure function and a tree of arrays."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedjax_edu.models.effects import SchoolEffects
+    from fedjax_edu.models.functional import functional
+    from fedjax_edu.models.multitask import MultiTaskModel
+    from fedjax_edu.models.tabular import TabularEncoder
+
+__all__ = ["MultiTaskModel", "SchoolEffects", "TabularEncoder", "functional"]
+
+_HOME = {"MultiTaskModel": "multitask", "SchoolEffects": "effects", "TabularEncoder": "tabular", "functional": "functional"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a model, and with it Flax, when it is first used."""
+    if name in _HOME:
+        return getattr(importlib.import_module(f"fedjax_edu.models.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'fedjax_edu.models' has no attribute {name!r}")

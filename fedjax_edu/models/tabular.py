@@ -1,0 +1,65 @@
+"""An encoder of tabular records: a linear path beside a residual network, for several members at once."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+class MemberLinear(nnx.Module):
+    """One linear layer for each of M members, applied in one contraction.
+
+    Args:
+        members: M.
+        inputs: width of the input.
+        outputs: width of the output.
+        rngs: source of the kernel, drawn with variance ``scale**2 / inputs``.
+        scale: 0 starts the layer at zero.
+
+    >>> layer = MemberLinear(2, 3, 5, rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((4, 2, 3))).shape
+    (4, 2, 5)
+    """
+
+    def __init__(self, members: int, inputs: int, outputs: int, *, rngs: nnx.Rngs, scale: float = 1.0):
+        self.kernel = nnx.Param(jax.random.normal(rngs.params(), (members, inputs, outputs)) * (scale / inputs**0.5))
+        self.bias = nnx.Param(jnp.zeros((members, outputs)))
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """[B, M, inputs] -> [B, M, outputs]."""
+        return jnp.einsum("bmi,mio->bmo", inputs, self.kernel[...]) + self.bias[...][None]
+
+
+class TabularEncoder(nnx.Module):
+    r"""Encodes a record x for each member m as a token.
+
+    .. math:: z_m = A_m x + C_m h_{m,L}, \quad h_{m,0} = \sigma(B_m x), \quad h_{m,l} = h_{m,l-1} + \sigma(D_{m,l} h_{m,l-1})
+
+    The linear path :math:`A_m x` carries what previous scores say; the residual network adds interactions. Members differ
+    in their start only and are trained side by side; averaging their predictions removes the variance of a single fit.
+
+    Args:
+        inputs: width of x, presence bits included; absent inputs are zeros.
+        width: of the hidden layers.
+        depth: residual layers L.
+        tokens: width of a token.
+        members: M.
+        rngs: source of the starting values.
+
+    Reference: Lakshminarayanan et al. (2017), arXiv:1612.01474 for the members, trained here as one model.
+    """
+
+    def __init__(self, inputs: int, *, width: int, depth: int, tokens: int, members: int, rngs: nnx.Rngs):
+        self.members = members
+        self.linear = MemberLinear(members, inputs, tokens, rngs=rngs, scale=0.3)
+        self.first = MemberLinear(members, inputs, width, rngs=rngs)
+        self.residual = nnx.List([MemberLinear(members, width, width, rngs=rngs) for _ in range(depth)])
+        self.last = MemberLinear(members, width, tokens, rngs=rngs, scale=0.1)
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """[B, inputs] -> tokens [B, M, tokens]."""
+        rows, columns = inputs.shape
+        every = jnp.broadcast_to(inputs[:, None, :], (rows, self.members, columns))
+        hidden = jax.nn.gelu(self.first(every))
+        for layer in self.residual:
+            hidden = hidden + jax.nn.gelu(layer(hidden))
+        return self.linear(every) + self.last(hidden)

@@ -1,0 +1,21 @@
+"""Studies as users run them: the school protocol, training with progress, baselines, tables and plots."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedjax_edu.study.config import SchoolsConfig
+    from fedjax_edu.study.folds import run_folds
+    from fedjax_edu.study.results import Result
+    from fedjax_edu.study.run import run_schools
+
+__all__ = ["Result", "SchoolsConfig", "run_folds", "run_schools"]
+
+_HOME = {"Result": "results", "SchoolsConfig": "config", "run_folds": "folds", "run_schools": "run"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a part of the study when it is first used: Flax and the tables' packages load late."""
+    if name in _HOME:
+        return getattr(importlib.import_module(f"fedjax_edu.study.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'fedjax_edu.study' has no attribute {name!r}")

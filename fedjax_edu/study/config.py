@@ -1,0 +1,162 @@
+"""What a school study can be told, with types; a configuration file fills it."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from fedjax_edu.core.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes of :class:`fedjax_edu.models.MultiTaskModel`."""
+
+    width: int
+    depth: int
+    tokens: int
+    members: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """A task's weight in the loss, and how strongly a school's effects on it are shrunk, in rows.
+
+    ``intercept = 20`` shrinks a school's intercept as if 20 further rows had said that it is zero; likewise the effect of
+    each classroom and each slope.
+    """
+
+    weight: float
+    intercept: float
+    slopes: float
+    classrooms: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TasksConfig:
+    """One entry for each task; the dot of its name is an underscore here."""
+
+    hsb_mach: TaskConfig
+    star_math: TaskConfig
+    star_read: TaskConfig
+    star_leaves: TaskConfig
+
+    def of(self, task: str) -> TaskConfig:
+        """The entry of a task, by its dotted name."""
+        return getattr(self, task.replace(".", "_"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FederatedConfig:
+    """FedAvg: local work of a school, and the server's step, which falls to zero over the second half of the rounds."""
+
+    local_epochs: int
+    batch_size: int
+    client_learning_rate: float
+    server_learning_rate: float
+    server_momentum: float
+    weight_decay: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EffectsConfig:
+    """How a school fits its own effects: gradient descent with momentum on its loss and the prior of :class:`TaskConfig`."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PooledConfig:
+    """Training in one place."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LocalOnlyConfig:
+    """Every school's own network."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SchoolsConfig:
+    """A run of the school study.
+
+    Attributes:
+        fold: which fifth of the schools is held out, 1 to 5.
+        seed: of the draw of test pupils, of the starting values and of training.
+        validation: split the training side of the fold once more, for tuning.
+        rounds: of the federation.
+        cohort: schools a round.
+        chunk: rounds between two reports.
+        lanes: schools trained side by side on a device; more or fewer change speed, and results by rounding.
+        model: sizes.
+        tasks: weight and shrinkage of each task.
+        federated: FedAvg.
+        effects: the schools' own effects.
+        pooled: the pooled baseline.
+        local_only: the local-only baseline.
+    """
+
+    fold: int
+    seed: int
+    validation: bool
+    rounds: int
+    cohort: int
+    chunk: int
+    lanes: int
+    model: ModelConfig
+    tasks: TasksConfig
+    federated: FederatedConfig
+    effects: EffectsConfig
+    pooled: PooledConfig
+    local_only: LocalOnlyConfig
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> "SchoolsConfig":
+        """The configuration that a mapping holds, as plain dicts and values.
+
+        Raises:
+            ConfigError: an unknown, missing, ill-typed or negative field; the message names it.
+
+        >>> SchoolsConfig.from_mapping({"round": 3})
+        Traceback (most recent call last):
+        ...
+        fedjax_edu.core.errors.ConfigError: config.round: got 3; remove it, or use a known field: fold, seed, validation, rounds, ...
+        """
+        return _read("config", cls, mapping)
+
+
+def _read(name: str, kind: Any, value: Any) -> Any:
+    """A value of a configuration as the type of its field, checked."""
+    if dataclasses.is_dataclass(kind):
+        return _read_group(name, kind, value)
+    if kind is bool:
+        fits = isinstance(value, bool)
+    else:
+        fits = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool) and value >= 0
+    if not fits:
+        raise ConfigError(name, value, f"use a {kind.__name__}" + ("" if kind is bool else " of at least 0"))
+    return kind(value)
+
+
+def _read_group(name: str, kind: Any, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise ConfigError(name, value, "use a group of fields")
+    fields = typing.get_type_hints(kind)
+    for field in value:
+        if field not in fields:
+            raise ConfigError(f"{name}.{field}", value[field], f"remove it, or use a known field: {', '.join(fields)}")
+    for field in fields:
+        if field not in value:
+            raise ConfigError(f"{name}.{field}", "nothing", "give this field a value")
+    return kind(**{field: _read(f"{name}.{field}", fields[field], value[field]) for field in fields})

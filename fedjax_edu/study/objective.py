@@ -1,0 +1,68 @@
+"""What a school minimises: one loss over all tasks, and a prior on its own effects."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fedjax_edu.core.loss import Loss
+from fedjax_edu.core.trees import Tree
+from fedjax_edu.models.effects import penalty
+from fedjax_edu.study.config import TasksConfig
+from fedjax_edu.study.tasks import TASKS
+
+
+def task_losses(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """Half squared error of standardised scores, cross-entropy of log-odds.
+
+    Args:
+        outputs: [B, members, tasks].
+        targets: [B, tasks], zeros where absent.
+
+    Returns:
+        Losses [B, tasks], means over members.
+    """
+    wanted = targets[:, None, :]
+    squared = 0.5 * (outputs - wanted) ** 2
+    entropy = optax.sigmoid_binary_cross_entropy(outputs, jnp.broadcast_to(wanted, outputs.shape))
+    binary = np.array([task.binary for task in TASKS])[None, None, :]
+    return jnp.where(binary, entropy, squared).mean(axis=1)
+
+
+def make_loss(apply: Callable[..., jax.Array], tasks: TasksConfig) -> Callable[..., Loss]:
+    """The loss for the engine.
+
+    Args:
+        apply: ``(params, inputs, classroom) -> outputs [B, members, tasks]``.
+        tasks: weight of each task in the sum, and the prior on its school effects.
+
+    Returns:
+        ``(params, batch, key) -> fe.Loss`` with each task's own loss as a metric.
+    """
+    weights = _of_tasks(tasks, "weight")
+    strength = {kind: _of_tasks(tasks, kind) * weights for kind in ("intercept", "slopes", "classrooms")}
+
+    def loss(params: Tree, batch: dict[str, jax.Array], key: jax.Array) -> Loss:
+        losses = task_losses(apply(params, batch["inputs"], batch["classroom"]), batch["targets"])
+        present = batch["present"]
+        metrics = {task.name: (losses[:, position], present[:, position]) for position, task in enumerate(TASKS)}
+        total = jnp.sum(jnp.where(present > 0, losses, 0.0) * weights[None, :], axis=1)
+        return Loss(total, regulariser=penalty(params["effects"], strength) / batch["school_rows"][0], metrics=metrics)
+
+    return loss
+
+
+def make_predict(apply: Callable[..., jax.Array]) -> Callable[[Tree, Any], jax.Array]:
+    """``(params, batch) -> [B, tasks]``: standardised scores and log-odds, means over members."""
+
+    def predict(params: Tree, batch: dict[str, jax.Array]) -> jax.Array:
+        return apply(params, batch["inputs"], batch["classroom"]).mean(axis=1)
+
+    return predict
+
+
+def _of_tasks(tasks: TasksConfig, field: str) -> np.ndarray:
+    return np.array([getattr(tasks.of(task.name), field) for task in TASKS], np.float32)

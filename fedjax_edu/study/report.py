@@ -1,0 +1,64 @@
+"""Results as tables for people."""
+
+import math
+
+from rich.console import Console
+from rich.table import Table
+
+from fedjax_edu.study.metrics import MIN_ROWS, Comparison
+from fedjax_edu.study.results import MODELS, TESTS, Result, Score, TaskResult
+from fedjax_edu.study.tasks import TASKS, Task
+
+
+def show(result: Result, console: Console) -> None:
+    """Prints a table for each task, and what the federation cost."""
+    for task in TASKS:
+        console.print(task_table(task, result.tasks[task.name]))
+        console.print(against_local(result.tasks[task.name]), highlight=False)
+    up, down = result.bytes_up / 1e6, result.bytes_down / 1e6
+    console.print(
+        f"\n{result.rounds} rounds, {up:,.1f} MB sent by schools, {down:,.1f} MB received; fold {result.fold}, seed {result.seed}."
+    )
+    if result.status == "interrupted":
+        console.print("The run was interrupted: the federation stopped early, and what came after it was left out.")
+
+
+def task_table(task: Task, result: TaskResult) -> Table:
+    """Rows are models; columns are the score over all rows and of the school at the lowest tenth, on either test."""
+    table = Table(title=f"\n{task.title} ({task.metric.replace('R2', 'R²')})", title_justify="left", title_style="bold")
+    table.add_column("model", min_width=20)
+    for title in ("held out", "within"):
+        table.add_column(title, justify="right")
+        table.add_column("worst 10 %", justify="right")
+    for model, title in MODELS.items():
+        cells = [text for test in TESTS for text in _cells(getattr(result, test).get(model))]
+        if set(cells) != {"–"}:
+            table.add_row(title, *cells, style="bold" if model == "federated" else "")
+    return table
+
+
+def against_local(result: TaskResult) -> str:
+    """One sentence: in how many schools the federated model is at least as good as the school alone."""
+    comparison = result.federated_at_least_local
+    if comparison is None or comparison.schools == 0:
+        return f"No school has {MIN_ROWS} rows in the within-school test: schools are not compared one by one."
+    return f"Federated at least as good as {MODELS[result.local_only or '']} in {share(comparison)} of {comparison.schools} schools."
+
+
+def share(comparison: Comparison) -> str:
+    """The share of schools with its interval, in per cent."""
+    low, high = comparison.wins_interval.low, comparison.wins_interval.high
+    return f"{comparison.wins:.0%} [{low:.0%}, {high:.0%}]"
+
+
+def number(value: float) -> str:
+    """Three decimals without the leading zero, as tables of such scores are written.
+
+    >>> number(0.6934), number(-0.021), number(float("nan"))
+    ('.693', '-.021', '–')
+    """
+    return "–" if math.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)
+
+
+def _cells(score: Score | None) -> tuple[str, str]:
+    return ("–", "–") if score is None else (number(score.score), number(score.worst_tenth))

@@ -1,0 +1,136 @@
+"""What a run found: scores of every model on both tests, and the federation against schools alone."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from fedjax_edu.study import metrics
+from fedjax_edu.study.schools import SchoolData, Side
+from fedjax_edu.study.tasks import TASKS, Task
+
+MODELS = {
+    "federated": "federated",
+    "pooled": "pooled, same network",
+    "local_network": "local-only network",
+    "local_ridge": "local-only ridge",
+    "ridge": "ridge",
+    "constant": "constant",
+}
+LOCAL = ("local_network", "local_ridge")
+TESTS = {"held_out": "held-out schools", "within": "within-school test"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """Predictions of one task by several models on the same rows, in raw units.
+
+    Attributes:
+        task: what is predicted.
+        school: id of the school of each row, [n].
+        targets: [n].
+        models: predictions [n] by model.
+    """
+
+    task: Task
+    school: np.ndarray
+    targets: np.ndarray
+    models: Mapping[str, np.ndarray]
+
+    def score(self, model: str, weights: np.ndarray | None = None) -> float:
+        """R² or AUC over all rows."""
+        return metrics.score(self.task, self.targets, self.models[model], weights)
+
+    def by_school(self, model: str) -> dict[int, float]:
+        """R² or AUC of every school with enough rows."""
+        return metrics.by_school(self.task, self.school, self.targets, self.models[model])
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """A model on one test.
+
+    Attributes:
+        score: over all rows.
+        worst_tenth: the score that a tenth of the schools stay below; NaN where no school has enough rows.
+    """
+
+    score: float
+    worst_tenth: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskResult:
+    """One task.
+
+    Attributes:
+        metric: R2 or AUC.
+        held_out: scores by model on schools that took no part.
+        within: scores by model on other pupils of the schools that took part.
+        local_only: which local-only model counts: the one that more schools prefer to the federated model.
+        federated_at_least_local: federated against that one, school by school on the within-school test.
+    """
+
+    metric: str
+    held_out: dict[str, Score]
+    within: dict[str, Score]
+    local_only: str | None
+    federated_at_least_local: metrics.Comparison | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run found.
+
+    Attributes:
+        status: "complete" or "interrupted".
+        fold: which schools were held out.
+        seed: of the run.
+        rounds: rounds done.
+        bytes_up: bytes that schools sent.
+        bytes_down: bytes that schools received.
+        tasks: results by task.
+        predictions: ``{test: one entry a task}``.
+    """
+
+    status: str
+    fold: int
+    seed: int
+    rounds: int
+    bytes_up: int
+    bytes_down: int
+    tasks: dict[str, TaskResult]
+    predictions: dict[str, tuple[Predictions, ...]]
+
+    def summary(self) -> dict[str, object]:
+        """Everything but the predictions."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "predictions"}
+
+
+def collect(data: SchoolData, side: Side, models: Mapping[str, np.ndarray]) -> tuple[Predictions, ...]:
+    """Predictions [rows of the side, tasks] of each model, divided by task and cut to the rows that belong to it."""
+    collected = []
+    for position, task in enumerate(TASKS):
+        targets = data.targets[side.rows, position]
+        rows = np.isfinite(targets)
+        own = {name: values[rows, position] for name, values in models.items()}
+        collected.append(Predictions(task, side.school[rows], targets[rows], own))
+    return tuple(collected)
+
+
+def task_result(held_out: Predictions, within: Predictions) -> TaskResult:
+    """Scores and comparison of one task from its predictions on both tests."""
+    schools = {model: within.by_school(model) for model in within.models}
+    against = {model: metrics.compare(schools["federated"], schools[model]) for model in LOCAL if model in schools}
+    strongest = min(against, key=lambda model: np.nan_to_num(against[model].wins), default=None)
+    return TaskResult(
+        metric=held_out.task.metric,
+        held_out=_scores(held_out),
+        within=_scores(within),
+        local_only=strongest,
+        federated_at_least_local=against[strongest] if strongest else None,
+    )
+
+
+def _scores(predictions: Predictions) -> dict[str, Score]:
+    return {model: Score(predictions.score(model), metrics.worst_tenth(predictions.by_school(model))) for model in predictions.models}

@@ -1,0 +1,122 @@
+"""One run of the school study from configuration to tables."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from fedjax_edu.engine import State
+from fedjax_edu.study import baselines, plots, report
+from fedjax_edu.study.config import SchoolsConfig
+from fedjax_edu.study.federation import History, Interruption, run_federation, stoppable
+from fedjax_edu.study.results import Result, collect, task_result
+from fedjax_edu.study.run_folder import RunFolder, versions
+from fedjax_edu.study.schools import SchoolData, Side, prepare
+from fedjax_edu.study.tasks import TASKS
+from fedjax_edu.study.training import Trained, Trainer
+
+
+def run_schools(config: SchoolsConfig, workdir: str | os.PathLike[str], console: Console | None = None) -> Result:
+    """Trains the federation and everything it is compared with, prints tables and fills the run folder.
+
+    The folder receives ``config.json``, ``versions.json``, ``scaling.json``, ``metrics.jsonl`` (one line a round),
+    ``timing.jsonl``, ``final.json``, ``learning_curve.png`` and ``schools.png``. Ctrl-C ends the run after the running
+    chunk, with tables of what there is.
+
+    Args:
+        config: what to run.
+        workdir: the run folder; created, and overwritten where it has results.
+        console: where progress and tables go; None is standard output.
+
+    Returns:
+        The result.
+
+    Raises:
+        ArgumentError: a folder that cannot be written, before any work; a configuration that cannot be run.
+    """
+    folder, console = RunFolder(workdir), console or Console()
+    folder.write_json("config.json", config)
+    folder.write_json("versions.json", versions())
+    data = prepare(config.fold, config.seed, validation=config.validation)
+    folder.write_json("scaling.json", data.encoding.to_json())
+    console.print(_describe(data), highlight=False)
+    with stoppable(console) as interruption:
+        predictions, history = _train_all(Trainer(data, config), folder, console, interruption)
+    result = _result(data, config, predictions, history, interruption.requested)
+    folder.write_json("final.json", result.summary())
+    plots.learning_curve(folder.path / "learning_curve.png", history, result)
+    plots.schools(folder.path / "schools.png", result.predictions["held_out"], result.predictions["within"], result)
+    report.show(result, console)
+    console.print(f"Everything is in {Path(workdir)}.", highlight=False)
+    return result
+
+
+Outputs = dict[str, dict[str, np.ndarray]]  # test -> model -> [rows, tasks] in raw units
+
+
+def _train_all(trainer: Trainer, folder: RunFolder, console: Console, interruption: Interruption) -> tuple[Outputs, History]:
+    """The federation first; then the alternatives, unless the user has asked to stop."""
+    data, config = trainer.data, trainer.config
+    engine, state = trainer.federation()
+
+    def score(state: State) -> dict[str, float]:
+        predictions = _decoded(data, Trained(engine, state, trainer.predict), data.held_out)
+        return {one.task.name: one.score("federated") for one in collect(data, data.held_out, {"federated": predictions})}
+
+    state, history = run_federation(
+        engine, state, rounds=config.rounds, chunk=config.chunk, folder=folder, console=console, interruption=interruption, score=score
+    )
+    outputs: Outputs = {test: {} for test in data.sides}
+
+    def add(model: str, predict: Callable[[Side], np.ndarray], tests: tuple[str, ...] = ("held_out", "within")) -> None:
+        for test in tests:
+            outputs[test][model] = predict(data.sides[test])
+
+    def network(trained: Trained) -> Callable[[Side], np.ndarray]:
+        return lambda side: _decoded(data, trained, side)
+
+    add("federated", network(trainer.personalised(state.params)))
+    steps: list[tuple[str, Callable[[], Any]]] = [
+        ("pooled", lambda: add("pooled", network(trainer.personalised(trainer.pooled().state.params)))),
+        ("local-only network", lambda: add("local_network", network(trainer.local_only()), ("within",))),
+        ("local-only ridge", lambda: add("local_ridge", lambda side: baselines.local_ridge(data, side), ("within",))),
+        ("ridge", lambda: add("ridge", lambda side: baselines.ridge(data, side))),
+        ("constant", lambda: add("constant", lambda side: baselines.constant(data, side))),
+    ]
+    for title, step in steps:
+        if interruption.requested:
+            break
+        console.print(f"baseline: {title}", highlight=False)
+        step()
+    return outputs, history
+
+
+def _decoded(data: SchoolData, trained: Trained, side: Side) -> np.ndarray:
+    return data.encoding.decode(trained.outputs(side))
+
+
+def _result(data: SchoolData, config: SchoolsConfig, outputs: Outputs, history: History, interrupted: bool) -> Result:
+    predictions = {test: collect(data, side, outputs[test]) for test, side in data.sides.items()}
+    pairs = zip(TASKS, predictions["held_out"], predictions["within"], strict=True)
+    return Result(
+        status="interrupted" if interrupted else "complete",
+        fold=config.fold,
+        seed=config.seed,
+        rounds=len(history.rounds),
+        bytes_up=history.total("bytes_up"),
+        bytes_down=history.total("bytes_down"),
+        tasks={task.name: task_result(held_out, within) for task, held_out, within in pairs},
+        predictions=predictions,
+    )
+
+
+def _describe(data: SchoolData) -> str:
+    train, within, held_out = (side.population for side in (data.train, data.within, data.held_out))
+    schools = train.num_clients + held_out.num_clients
+    return (
+        f"{schools} schools: {train.num_clients} train on {train.num_examples:,} examples and test on {within.num_examples:,} "
+        f"of their own pupils; {held_out.num_clients} with {held_out.num_examples:,} examples are held out"
+    )

