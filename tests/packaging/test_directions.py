@@ -102,13 +102,17 @@ def modules() -> Iterator[tuple[str, str, Path]]:
 
 
 def public_api() -> dict[str, set[str]]:
-    """Module name -> public names: those of ``fedjax_edu``, and of each module that it names."""
+    """Module name -> public names: those of ``fedjax_edu``, and of each module that it names.
+
+    A module without ``__all__`` promises what it defines itself, names with an underscore excepted.
+    """
     root = importlib.import_module("fedjax_edu")
     api = {"fedjax_edu": set(root.__all__)}
     for name in root.__all__:
         value = getattr(root, name)
         if isinstance(value, ModuleType):
-            api[f"fedjax_edu.{name}"] = set(value.__all__)
+            own = {key for key, item in vars(value).items() if getattr(item, "__module__", "") == value.__name__ and key[0] != "_"}
+            api[f"fedjax_edu.{name}"] = set(getattr(value, "__all__", own))
     return api
 
 
