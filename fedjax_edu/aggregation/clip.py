@@ -1,12 +1,12 @@
 """A bound on what one client can change."""
 
-import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_edu.core.algorithm import Channel
-from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.errors import check_positive
 from fedjax_edu.core.link import Link
 from fedjax_edu.core.trees import global_norm
 
@@ -15,7 +15,7 @@ def clip(norm: float) -> Link:
     r"""Scales every private value down to a Euclidean norm of at most `norm`.
 
     :math:`\Delta \leftarrow \Delta \cdot \min(1, C / \lVert\Delta\rVert)` with one global norm over all leaves of all modules.
-    Each private channel is clipped by itself. An update of norm 0 stays 0; one that is not finite is rejected by the
+    Each private channel is clipped by itself; the result is rounded down, so that its norm is a bound in every precision. An update of norm 0 stays 0; one that is not finite is rejected by the
     engine before it gets here.
 
     Args:
@@ -33,8 +33,7 @@ def clip(norm: float) -> Link:
 
     Reference: McMahan et al. (2018), "Learning differentially private recurrent language models", arXiv:1710.06963.
     """
-    if isinstance(norm, bool) or not isinstance(norm, (int, float)) or not math.isfinite(norm) or norm <= 0:
-        raise ArgumentError("norm", norm, "use a positive finite number")
+    norm = check_positive("norm", norm)
 
     def client(server, state, channels: dict[str, Channel], context):
         clipped, norms, scaled = {}, [], []
@@ -42,8 +41,7 @@ def clip(norm: float) -> Link:
             clipped[name] = channel
             if channel.private:
                 size = global_norm(channel.value)
-                scale = jnp.where(size > norm, norm / jnp.where(size > norm, size, 1), 1)
-                clipped[name] = channel._replace(value=jax.tree.map(lambda leaf, scale=scale: leaf * scale.astype(leaf.dtype), channel.value))
+                clipped[name] = channel._replace(value=jax.tree.map(partial(_shrink, size=size, norm=norm), channel.value))
                 norms.append(size)
                 scaled.append((size > norm).astype(size.dtype))
         return clipped, state, {"norm": sum(norms) / len(norms), "clipped": sum(scaled) / len(scaled)} if norms else {}
@@ -55,6 +53,12 @@ def clip(norm: float) -> Link:
         init_client=lambda params, info: (),
         client=client,
         server=lambda server, aggregates, key: (server, aggregates),
-        sensitivity=lambda bound: min(bound, float(norm)),
+        sensitivity=lambda bound: min(bound, norm),
         needs="sum",
     )
+
+
+def _shrink(leaf: jax.Array, size: jax.Array, norm: float) -> jax.Array:
+    """The leaf of an update of norm `size`, scaled if that is above `norm`: by one rounding step too much, so that the bound is kept."""
+    scale = norm / jnp.where(size > norm, size, 1) * (1 - float(jnp.finfo(leaf.dtype).eps))
+    return jnp.where(size > norm, (leaf.astype(size.dtype) * scale).astype(leaf.dtype), leaf)

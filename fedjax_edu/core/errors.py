@@ -1,5 +1,14 @@
 """Typed errors: each names the argument, the value it was given and what would be right."""
 
+import math
+import numbers
+import sys
+
+import jax
+import numpy as np
+
+_FEW = 8  # elements of an array that a message shows one by one
+
 
 class FedjaxEduError(Exception):
     """Base class of every error that fedjax_edu raises on purpose."""
@@ -12,7 +21,7 @@ class ArgumentError(FedjaxEduError, ValueError):
 
     Args:
         argument: name of the argument as the caller wrote it, dotted where nested (``local.batch_size``).
-        value: the offending value; shown through ``repr``, cut at 200 characters.
+        value: the offending value, or words that describe it; shown by :func:`shown`.
         remedy: what would be right, as an imperative sentence.
 
     >>> raise ArgumentError("batch_size", 0, "use a positive integer, or None for the whole client")
@@ -22,9 +31,7 @@ class ArgumentError(FedjaxEduError, ValueError):
     """
 
     def __init__(self, argument: str, value: object, remedy: str):
-        shown = value if isinstance(value, str) else repr(value)
-        shown = shown if len(shown) <= 200 else f"{shown[:197]}..."
-        super().__init__(f"{argument}: got {shown}; {remedy}")
+        super().__init__(f"{argument}: got {shown(value)}; {remedy}")
         self.argument, self.value, self.remedy = argument, value, remedy
 
 
@@ -42,3 +49,58 @@ class MissingDependencyError(FedjaxEduError, ImportError):
 
 class ConfigError(ArgumentError):
     """A configuration file or flag names a field that does not exist or has the wrong type."""
+
+
+def shown(value: object) -> str:
+    """A value in one line of at most 200 characters: arrays as dtype[shape], words as they are, anything else through ``repr``.
+
+    Words that read like another value stand in quotes.
+
+    >>> shown(np.ones((20, 3))), shown(np.array([1, 1], np.int32)), shown("float32[2, 1]"), shown("20")
+    ('float64[20, 3]', 'int32[2] [1, 1]', 'float32[2, 1]', "'20'")
+    """
+    if isinstance(value, (np.ndarray, jax.Array)):
+        few = isinstance(value, np.ndarray) and value.size <= _FEW
+        text = f"{value.dtype}{list(value.shape)}" + (f" {value.tolist()}" if few else "")
+    else:
+        text = value if isinstance(value, str) and not _reads_as_value(value) else repr(value)
+    text = " ".join(text.split())
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def check_integer(argument: str, value: object, *, at_least: int = 1, remedy: str = "") -> int:
+    """A whole number, not below a bound, as a Python integer.
+
+    Raises:
+        ArgumentError: a boolean, a fraction, anything that is not a number, or a number below the bound.
+
+    >>> check_integer("batch_size", np.int64(20))
+    20
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
+        bound = "use a positive integer" if at_least == 1 else f"use an integer, {at_least} or more"
+        raise ArgumentError(argument, value, remedy or bound)
+    return int(value)
+
+
+def check_positive(argument: str, value: object, *, at_most: float = sys.float_info.max, remedy: str = "") -> float:
+    """A positive finite number, not above a bound, as a Python float.
+
+    Raises:
+        ArgumentError: a boolean, anything that is not a number, or a number outside (0, at_most].
+
+    >>> check_positive("rate", np.float32(0.5), at_most=1.0)
+    0.5
+    """
+    number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
+    if not 0 < number <= at_most:
+        raise ArgumentError(argument, value, remedy or "use a positive finite number")
+    return number
+
+
+def _reads_as_value(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text in ("", "True", "False", "None")
+    return True

@@ -35,7 +35,7 @@ class LocalTraining:
     batch_size: int | None = None
     shuffle: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
             raise ArgumentError("epochs, steps", (self.epochs, self.steps), "give exactly one of the two")
         for name in ("epochs", "steps", "batch_size"):
@@ -62,7 +62,7 @@ class FullPass:
     batch_size: int | None = None
     shuffle = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.batch_size is not None:
             object.__setattr__(self, "batch_size", check_integer("batch_size", self.batch_size))
 

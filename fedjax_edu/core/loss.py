@@ -1,7 +1,8 @@
 """What a loss function may return, and the one form that the engine works with."""
 
 import inspect
-from collections.abc import Callable
+import numbers
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -41,19 +42,23 @@ def standardise(loss: Callable[..., Any]) -> LossFunction:
     Returns:
         A function of four arguments. On padding rows, losses and metrics are unspecified.
 
+    Raises:
+        LossError: not a function, or one of other arguments.
+
     >>> standardise(lambda params, batch, key: params * batch)(2.0, jnp.ones(2), None, None).per_example.tolist()
     [2.0, 2.0]
     """
     if not callable(loss):
         raise LossError("loss", loss, "pass a function (params, batch, key) -> losses [B]")
-    takes_valid = "valid" in inspect.signature(loss).parameters
+    takes_valid = _takes_valid(loss)
 
     def standard(params: Tree, batch: Tree, key: jax.Array, valid: jax.Array) -> Loss:
         out = loss(params, batch, key, valid=valid) if takes_valid else loss(params, batch, key)
         if not isinstance(out, Loss):
             out = Loss(out[0], metrics=out[1]) if isinstance(out, tuple) and len(out) == 2 else Loss(out)
-        metrics = {name: value if isinstance(value, tuple) else (value, jnp.ones_like(value)) for name, value in out.metrics.items()}
-        return out._replace(metrics=metrics)
+        if not isinstance(out.metrics, Mapping) or not all(isinstance(name, str) for name in out.metrics):
+            raise LossError("loss.metrics", _kind(out.metrics), "return a dictionary {name: values [B]}")
+        return out._replace(metrics={name: _with_weights(f"loss.metrics.{name}", value) for name, value in out.metrics.items()})
 
     return standard
 
@@ -73,21 +78,60 @@ def check(loss: LossFunction, params: Tree, batch: Tree, size: int) -> Loss:
     Raises:
         LossError: something is not [size] of a float type; the message shows what it is and what it must be.
     """
+
+    def checked(params: Tree, batch: Tree, key: jax.Array, valid: jax.Array) -> Loss:
+        out = loss(params, batch, key, valid)
+        _check_array("loss", out.per_example, (size,), jnp.floating)
+        if not isinstance(out.regulariser, numbers.Real):
+            _check_array("loss.regulariser", out.regulariser, (), jnp.floating)
+        for name, (value, weight) in out.metrics.items():
+            for argument, array in ((f"loss.metrics.{name}", value), (f"loss.metrics.{name} weights", weight)):
+                _check_array(argument, array, (size,), jnp.floating, jnp.integer, jnp.bool_)
+        return out
+
     key = jax.eval_shape(lambda: jax.random.key(0))
-    out = jax.eval_shape(loss, params, batch, key, jax.ShapeDtypeStruct((size,), jnp.bool_))
-    _check_array("loss", out.per_example, (size,))
-    _check_array("loss.regulariser", out.regulariser, ())
-    for name, (value, weight) in out.metrics.items():
-        _check_array(f"loss.metrics.{name}", value, (size,), any_number=True)
-        _check_array(f"loss.metrics.{name} weights", weight, (size,), any_number=True)
-    return out
+    return jax.eval_shape(checked, params, batch, key, jax.ShapeDtypeStruct((size,), jnp.bool_))
 
 
-def _check_array(argument: str, value: Any, shape: tuple[int, ...], any_number: bool = False) -> None:
-    found = f"{value.dtype}{list(value.shape)}" if hasattr(value, "dtype") else repr(type(value).__name__)
-    if not hasattr(value, "dtype"):
-        raise LossError(argument, found, f"return an array of shape {list(shape)}")
+def _takes_valid(loss: Callable[..., Any]) -> bool:
+    """Whether a loss takes the keyword ``valid``; an error if it does not take (params, batch, key)."""
+    try:
+        signature = inspect.signature(loss)
+    except ValueError:  # a function written in C that tells nothing
+        return False
+    takes_valid = "valid" in signature.parameters
+    try:
+        signature.bind(None, None, None, **({"valid": None} if takes_valid else {}))
+    except TypeError as error:
+        name = getattr(loss, "__name__", type(loss).__name__)
+        raise LossError("loss", f"{name}{signature}", "take (params, batch, key), and the keyword `valid` if rows interact") from error
+    return takes_valid
+
+
+def _with_weights(argument: str, value: Any) -> tuple[Any, Any]:
+    if isinstance(value, tuple):
+        if len(value) != 2:
+            raise LossError(argument, f"a tuple of {len(value)}", "return values [B], or a pair (values [B], weights [B])")
+        return value
+    if not _is_array(value):
+        raise LossError(argument, _kind(value), "return an array [B]")
+    return value, jnp.ones_like(value)
+
+
+def _check_array(argument: str, value: Any, shape: tuple[int, ...], *dtypes: Any) -> None:
+    if not _is_array(value):
+        raise LossError(argument, _kind(value), f"return an array of shape {list(shape)}")
+    found = f"{value.dtype}{list(value.shape)}"
     if value.shape != shape:
-        raise LossError(argument, found, f"return shape {list(shape)}: one number an example, not a mean" if shape else "return a scalar")
-    if not any_number and not jnp.issubdtype(value.dtype, jnp.floating):
+        a_row = f"for this batch return shape {list(shape)}: one number an example, not a mean"
+        raise LossError(argument, found, a_row if shape else "return a scalar")
+    if not any(jnp.issubdtype(value.dtype, dtype) for dtype in dtypes):
         raise LossError(argument, found, f"return a floating-point dtype, for instance float32{list(shape)}")
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "dtype") and hasattr(value, "shape")
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}" if isinstance(value, (dict, list, tuple)) else repr(value)

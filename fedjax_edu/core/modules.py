@@ -1,12 +1,12 @@
 """Modules: the named parts of a model that are shared, personal or frozen as a unit."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from types import EllipsisType
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fedjax_edu.core.errors import ArgumentError
@@ -112,7 +112,7 @@ def assign(params: Tree, *, shared: Selector = None, personal: Selector = None, 
     Raises:
         ArgumentError: a path that takes no leaf, a path under two kinds, two ellipses, a leaf that nothing takes.
 
-    >>> params = {"encoder": {"w": jnp.ones(2)}, "heads": {"math": jnp.ones(1), "read": jnp.ones(1)}}
+    >>> params = {"encoder": {"w": np.ones(2)}, "heads": {"math": np.ones(1), "read": np.ones(1)}}
     >>> modules = assign(params, personal="heads")
     >>> modules.names, modules.kinds
     (('heads', 'encoder'), ('personal', 'shared'))
@@ -126,6 +126,9 @@ def assign(params: Tree, *, shared: Selector = None, personal: Selector = None, 
     leaves = [name for name, _ in named_leaves(params)]
     if not leaves:
         raise ArgumentError("params", params, "pass a pytree with at least one array")
+    if len(set(leaves)) < len(leaves):
+        twice = next(leaf for leaf, count in Counter(leaves).items() if count > 1)
+        raise ArgumentError("params", f"two leaves {twice}", "rename keys so that no two leaves have the same dotted path")
     names, kinds, owner = list(kind_of), list(kind_of.values()), []
     for leaf in leaves:
         taking = [path for path in kind_of if leaf == path or leaf.startswith(f"{path}.")]
@@ -152,6 +155,6 @@ def _kind_of_paths(selectors: dict[str, Selector]) -> dict[str, str]:
             raise ArgumentError(kind, selector, "use a dotted path, a sequence of them, or `...`")
         for path in paths:
             if path in kind_of:
-                raise ArgumentError(f"{kind_of[path]}, {kind}", path, "name each path once")
+                raise ArgumentError(", ".join(dict.fromkeys((kind_of[path], kind))), path, "name each path once")
             kind_of[path] = kind
     return kind_of

@@ -45,11 +45,21 @@ def all_finite(tree: Tree) -> jax.Array:
 def global_norm(tree: Tree) -> jax.Array:
     """Euclidean norm over all leaves, accumulated in at least float32; 0 for an empty tree.
 
-    >>> float(global_norm({"a": jnp.array([3.0]), "b": jnp.array([4.0])}))
-    5.0
+    Leaves are scaled by a power of two that brings the largest magnitude near 1, which loses no bit: squares neither
+    overflow nor vanish unless the norm itself does.
+
+    >>> float(global_norm({"a": jnp.array([3.0]), "b": jnp.array([4.0])})), f"{global_norm(jnp.array([3e30, 4e30])):.3g}"
+    (5.0, '5e+30')
     """
-    squares = [jnp.sum(jnp.square(leaf.astype(float_dtype()))) for leaf in jax.tree.leaves(tree)]
-    return jnp.sqrt(sum(squares, start=jnp.zeros((), float_dtype())))
+    dtype = float_dtype()
+    leaves = [leaf.astype(dtype) for leaf in jax.tree.leaves(tree) if leaf.size]
+    if not leaves:
+        return jnp.zeros((), dtype)
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
+    bound = jnp.finfo(dtype).maxexp - 2
+    exponent = jnp.clip(jnp.frexp(largest)[1], -bound, bound)
+    scale, unscale = (jnp.ldexp(jnp.ones((), dtype), power) for power in (-exponent, exponent))
+    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf * scale)) for leaf in leaves)) * unscale
 
 
 def float_dtype() -> jnp.dtype:

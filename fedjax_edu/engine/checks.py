@@ -10,7 +10,7 @@ from fedjax_edu.core import loss as losses
 from fedjax_edu.core import trees
 from fedjax_edu.core.algorithm import Algorithm
 from fedjax_edu.core.chain import Chain, chain
-from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.errors import ArgumentError, check_integer
 from fedjax_edu.core.link import Link
 from fedjax_edu.core.modules import Modules
 from fedjax_edu.core.trees import Tree
@@ -34,7 +34,9 @@ def check_parts(population: Any, algorithm: Any, cohort: Any, aggregator: Any, m
         if not isinstance(value, kind):
             raise ArgumentError(name, value, remedy)
     if population.num_examples == 0:
-        raise ArgumentError("population", f"{population.num_clients} clients without examples", "use a population with at least one example")
+        raise ArgumentError(
+            "population", f"{population.num_clients} clients without examples", "use a population with at least one example"
+        )
     links = chain(aggregator)
     stacked = [link.name for link in links.links if link.needs != "sum"]
     if stacked:
@@ -43,34 +45,49 @@ def check_parts(population: Any, algorithm: Any, cohort: Any, aggregator: Any, m
 
 
 def check_params(params: Tree, population: Population) -> None:
-    """Checks that parameters are floating-point arrays of the precision of the data."""
+    """Checks that parameters are floating-point arrays without a NaN, of the precision of the data."""
     leaves = trees.named_leaves(params)
     if not leaves:
         raise ArgumentError("params", params, "pass a pytree with at least one array")
     for name, leaf in leaves:
-        if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
-            raise ArgumentError(f"params.{name}", leaf, "use arrays as leaves")
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise ArgumentError(f"params.{name}", f"{leaf.dtype}{list(leaf.shape)}", "use floating-point parameters")
-        if isinstance(leaf, np.ndarray) and leaf.dtype == np.float64 and not jax.config.jax_enable_x64:
-            raise ArgumentError(f"params.{name}", "float64", "use float32, or work inside `with jax.enable_x64():`")
+        _check_leaf(f"params.{name}".rstrip("."), leaf)
     wide = {name: str(leaf.dtype) for name, leaf in leaves if leaf.dtype == jnp.float64}
     narrow = {name: str(leaf.dtype) for name, leaf in leaves if leaf.dtype != jnp.float64}
     if wide and narrow:
-        raise ArgumentError("params", {**dict(list(wide.items())[:2]), **dict(list(narrow.items())[:2])}, "use one precision for all parameters")
-    if wide and not jax.config.jax_enable_x64:
-        raise ArgumentError("params", wide, "work inside `with jax.enable_x64():`, or use float32")
-    for name, leaf in trees.named_leaves(population.arrays):
-        if leaf.dtype.kind == "f" and (leaf.dtype == np.float64) != bool(wide):
-            found = f"{leaf.dtype} beside params of {str(leaves[0][1].dtype)}"
-            raise ArgumentError(f"population.arrays.{name}", found, "use one precision for data and parameters")
+        some = dict([*wide.items()][:2] + [*narrow.items()][:2])
+        raise ArgumentError("params", some, "use one precision for all parameters")
+    for name, data in trees.named_leaves({"arrays": population.arrays, "attributes": population.attributes}):
+        name = f"population.{name}".rstrip(".")
+        _check_representable(name, data)
+        if name.startswith("population.arrays") and data.dtype.kind == "f" and (data.dtype == np.float64) != bool(wide):
+            found = f"{data.dtype} beside params of {leaves[0][1].dtype!s}"
+            raise ArgumentError(name, found, "use one precision for data and parameters")
+
+
+def _check_leaf(name: str, leaf: Any) -> None:
+    if not isinstance(leaf, (np.ndarray, np.generic, jax.Array)):
+        raise ArgumentError(name, leaf, "use arrays as leaves")
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        raise ArgumentError(name, f"{leaf.dtype}{list(leaf.shape)}", "use floating-point parameters")
+    _check_representable(name, leaf)
+    if not isinstance(leaf, jax.core.Tracer) and jnp.isnan(jnp.asarray(leaf)).any():
+        raise ArgumentError(name, f"nan in {leaf.dtype}{list(leaf.shape)}", "start from finite parameters")
+
+
+def _check_representable(name: str, leaf: Any) -> None:
+    if jax.dtypes.canonicalize_dtype(leaf.dtype) != leaf.dtype:
+        remedy = "make it outside `jax.enable_x64()`, or build and call the engine inside"
+        raise ArgumentError(name, f"{leaf.dtype}{list(leaf.shape)} while x64 is off", remedy)
 
 
 def check_losses(algorithm: Algorithm, params: Tree, population: Population, longest: int) -> tuple[str, ...]:
-    """Traces the loss at the batch size of every phase; returns the names of its metrics."""
+    """Traces the loss at the batch size of every phase; returns the names of its metrics.
+
+    And at twice the largest, or a mean over rows that leaves as many features as there are rows would pass.
+    """
     sizes = {batch_size(phase.data, longest) for stage in (*algorithm.stages, *algorithm.final) for phase in stage.phases}
     names: tuple[str, ...] = ()
-    for size in sorted(sizes):
+    for size in sorted(sizes | {2 * max(sizes)}):
         batch = jax.tree.map(lambda leaf, size=size: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), population.arrays)
         names = tuple(sorted(losses.check(algorithm.loss, params, batch, size).metrics))
     return names
@@ -85,20 +102,22 @@ def check_state(state: Any, x64: bool) -> None:
 
 def check_precision(x64: bool) -> None:
     """Checks that x64 is as it was when the engine was built."""
-    if bool(jax.config.jax_enable_x64) != x64:
-        raise ArgumentError("jax_enable_x64", bool(jax.config.jax_enable_x64), f"call the engine with {x64}, as it was built")
+    found = trees.float_dtype() == jnp.float64
+    if found != x64:
+        raise ArgumentError("jax_enable_x64", found, f"call the engine with {x64}, as it was built")
 
 
 def check_rounds(rounds: Any) -> None:
     """Checks a number of rounds."""
-    if isinstance(rounds, bool) or not isinstance(rounds, (int, np.integer)) or rounds < 0:
-        raise ArgumentError("rounds", rounds, "use an integer, 0 or more")
+    check_integer("rounds", rounds, at_least=0)
 
 
 def check_like(population: Any, trained: Population) -> None:
     """Checks that a population has the leaves, row shapes and dtypes of the one that was trained on."""
     if not isinstance(population, Population):
         raise ArgumentError("population", population, "use fe.data.Population.from_arrays(...)")
+    if population.num_examples == 0:
+        raise ArgumentError("population", f"{population.num_clients} clients without examples", "use clients with at least one example")
 
     def rows(each: Population) -> dict[str, str]:
         return {name: f"{leaf.dtype}{list(leaf.shape[1:])}" for name, leaf in trees.named_leaves(each.arrays)}

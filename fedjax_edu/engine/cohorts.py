@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.errors import ArgumentError, check_integer, check_positive
 from fedjax_edu.core.keys import permute
+from fedjax_edu.data.validation import as_array
 
 
 class Draw(NamedTuple):
@@ -44,11 +45,6 @@ def _no_overflow(clients: jax.Array, present: jax.Array) -> Draw:
     return Draw(clients, present, jnp.array(False))
 
 
-def _check_size(argument: str, size: object) -> None:
-    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
-        raise ArgumentError(argument, size, "use a positive integer")
-
-
 def _check_fits(size: int, clients: int) -> None:
     if size > clients:
         raise ArgumentError("cohort", size, f"use at most the population's {clients} clients, or everyone()")
@@ -66,7 +62,7 @@ def uniform(size: int) -> Cohort:
     >>> uniform(32).name
     'uniform(32)'
     """
-    _check_size("size", size)
+    size = check_integer("size", size)
 
     def bind(ids: np.ndarray, attributes: dict[str, np.ndarray]) -> Bound:
         _check_fits(size, len(ids))
@@ -109,8 +105,7 @@ def poisson(rate: float) -> Cohort:
     >>> poisson(0.1).independent
     True
     """
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate <= 1:
-        raise ArgumentError("rate", rate, "use a probability in (0, 1]")
+    rate = check_positive("rate", rate, at_most=1.0, remedy="use a probability in (0, 1]")
 
     def bind(ids: np.ndarray, attributes: dict[str, np.ndarray]) -> Bound:
         capacity, identity = poisson_capacity(len(ids), rate), jnp.asarray(ids)
@@ -159,11 +154,14 @@ def weighted(size: int, by: str | np.ndarray) -> Cohort:
 
     Reference: Efraimidis, Spirakis (2006), "Weighted random sampling with a reservoir".
     """
-    _check_size("size", size)
+    size = check_integer("size", size)
 
     def bind(ids: np.ndarray, attributes: dict[str, np.ndarray]) -> Bound:
         _check_fits(size, len(ids))
-        weights = np.asarray(_per_client("by", by, len(ids), attributes), np.float64)
+        weights = _per_client("by", by, len(ids), attributes)
+        if weights.ndim != 1 or weights.dtype.kind not in "biuf":
+            raise ArgumentError("by", weights, "use one number for each client")
+        weights = weights.astype(np.float64)
         if not np.isfinite(weights).all() or (weights < 0).any():
             raise ArgumentError("by", weights[~(weights >= 0) | ~np.isfinite(weights)][:3], "use finite weights that are not negative")
         if (weights > 0).sum() < size:
@@ -201,10 +199,10 @@ def available(cohort: Cohort, mask: str | np.ndarray) -> Cohort:
 
     def bind(ids: np.ndarray, attributes: dict[str, np.ndarray]) -> Bound:
         bound = cohort.bind(ids, attributes)
-        trace = np.asarray(_per_client("mask", mask, len(ids), attributes))
-        trace = trace[None] if trace.ndim == 1 else trace
-        if trace.dtype != bool or trace.ndim != 2 or trace.shape[1] != len(ids) or not len(trace):
-            raise ArgumentError("mask", f"{trace.dtype}{list(trace.shape)}", f"use bool[{len(ids)}] or bool[rounds, {len(ids)}]")
+        given = _per_client("mask", mask, len(ids), attributes)
+        if given.dtype != bool or given.ndim > 2 or not len(given):
+            raise ArgumentError("mask", given, f"use bool[{len(ids)}] or bool[rounds, {len(ids)}]")
+        trace = np.atleast_2d(given)
         table = jnp.asarray(trace)
 
         def draw(key: jax.Array, round_: jax.Array) -> Draw:
@@ -221,7 +219,9 @@ def _per_client(argument: str, value: str | np.ndarray, clients: int, attributes
         if value not in attributes:
             raise ArgumentError(argument, value, f"name one of the population's attributes: {sorted(attributes)}")
         return attributes[value]
-    array = np.asarray(value)
-    if array.ndim == 0 or array.shape[-1] != clients:
-        raise ArgumentError(argument, list(array.shape), f"use one entry for each of the {clients} clients")
+    array = as_array(argument, value)
+    if array.ndim == 0:
+        raise ArgumentError(argument, value, f"use an array with one entry for each of the {clients} clients, or the name of an attribute")
+    if array.shape[-1] != clients:
+        raise ArgumentError(argument, array, f"use one entry for each of the {clients} clients")
     return array
