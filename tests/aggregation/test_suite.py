@@ -1,0 +1,201 @@
+"""Every aggregator of the table: its NumPy twin, layouts, order, rejection, states, dtypes, statistics, sensitivity."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+import fedjax_edu as fe
+from fedjax_edu.core.algorithm import Channel, ClientInfo, Meta
+from fedjax_edu.core.link import Context
+from tests.aggregation import puppet
+from tests.aggregation.table import AGGREGATORS, Row
+from tests.reference.problems import identical, largest_gap
+
+CLIENTS, ROUNDS, POISONED = 12, 7, 5
+RNG = np.random.default_rng(0)
+SIZES = RNG.permutation(np.geomspace(0.1, 30, CLIENTS)).astype(np.float32)  # of the updates, so that some clips bind on some
+UPDATES = jax.tree.map(
+    lambda leaf: (RNG.normal(size=(CLIENTS, *leaf.shape)) * SIZES.reshape(-1, *(1,) * leaf.ndim) / 3).astype(np.float32), puppet.PARAMS
+)
+UPDATES["head"][9] = UPDATES["encoder"]["w"][9] = UPDATES["encoder"]["b"][9] = UPDATES["scale"][9] = 0  # an update of norm 0
+UPDATES["head"][POISONED, 2] = np.nan
+WEIGHTS = RNG.uniform(0.5, 4, (CLIENTS, 3)).astype(np.float32) * (RNG.random((CLIENTS, 3)) < 0.7)
+WEIGHTS[[2, 9]] = [[0, 0, 0], [1, 2, 3]]
+PRESENT = RNG.random((ROUNDS, CLIENTS)) < 0.6
+PRESENT[0], PRESENT[3], PRESENT[4] = True, False, np.arange(CLIENTS) == POISONED  # all, nobody, nobody that counts
+PRESENT[5] = np.arange(CLIENTS) == 2  # a client whose weights are all 0
+
+
+def engine(row: Row, *, lanes: int = 3, devices: int = 1, order: np.ndarray | None = None, present: np.ndarray = PRESENT) -> fe.Engine:
+    order = np.arange(CLIENTS) if order is None else order
+    mesh = jax.make_mesh((devices,), ("clients",), axis_types=(AxisType.Auto,))
+    return fe.Engine(
+        puppet.population(UPDATES, WEIGHTS).select(order),
+        puppet.algorithm(),
+        cohort=fe.cohorts.available(fe.cohorts.everyone(), present[:, order]),
+        aggregator=fe.aggregation.chain(puppet.counter(), row.make()),
+        plan=fe.ExecutionPlan(lanes=lanes, mesh=mesh, chunk=1),
+    )
+
+
+def history(built: fe.Engine) -> list:
+    """(state, info) after each round."""
+    state, found = built.init(puppet.PARAMS, seed=2), []
+    for _ in range(ROUNDS):
+        found.append(built.run(state, 1))
+        state = found[-1][0]
+    return found
+
+
+def accepted(number: int) -> np.ndarray:
+    return np.nonzero(PRESENT[number] & (np.arange(CLIENTS) != POISONED))[0]
+
+
+@pytest.fixture(scope="module", params=AGGREGATORS, ids=lambda row: row.name)
+def row(request) -> Row:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def straight(row) -> list:
+    return history(engine(row))
+
+
+def test_equals_its_numpy_twin(row, straight):
+    private = public = jax.tree.map(np.asarray, puppet.PARAMS)
+    owners = puppet.MODULES.owners(puppet.PARAMS)
+    for number, (state, _) in enumerate(straight):
+        clients = accepted(number)
+        if len(clients):
+            updates = [jax.tree.map(lambda leaf, client=client: leaf[client].astype(np.float64), UPDATES) for client in clients]
+            sent, weights = [row.twin(update)[0] for update in updates], WEIGHTS[clients].astype(np.float64)
+
+            def mean(owner: int, *values, weights: np.ndarray = weights):
+                total = weights[:, owner].sum()
+                return (
+                    sum(weight * value for weight, value in zip(weights[:, owner], values, strict=True)) / total if total else 0 * values[0]
+                )
+
+            private = jax.tree.map(mean, owners, *sent)
+            public = jax.tree.map(lambda *values: np.mean(values, axis=0), *updates)
+        assert largest_gap(state.params, private) < 1e-6 * SIZES.max()
+        assert largest_gap(state.server.public, public) < 1e-6 * SIZES.max()
+
+
+def test_statistics_equal_numpy(row, straight):
+    for number, (_, info) in enumerate(straight):
+        clients = accepted(number)
+        expected = [row.twin(jax.tree.map(lambda leaf, client=client: leaf[client], UPDATES))[1] for client in clients]
+        names = row.twin(puppet.PARAMS)[1]
+        assert set(info.links) == {"counter.passed", *names}
+        for name in names:
+            wanted = np.mean([each[name] for each in expected]) if expected else 0
+            np.testing.assert_allclose(info.links[name], [wanted], rtol=1e-5)
+        assert info.links["counter.passed"] == [1.0 if len(clients) else 0.0]
+        assert (info.participants[0], info.rejected[0]) == (len(clients), PRESENT[number, POISONED])
+
+
+def test_states_of_links_change_for_accepted_clients_only(straight):
+    passed, rounds = np.zeros(CLIENTS, int), 0
+    for number, (state, _) in enumerate(straight):
+        passed[accepted(number)] += 1
+        rounds += len(accepted(number)) > 0
+        np.testing.assert_array_equal(state.links_clients[0], passed)
+        assert int(state.links_server[0]) == rounds
+    assert passed[POISONED] == 0 < PRESENT[:, POISONED].sum()
+
+
+def test_rounds_without_an_accepted_client_change_nothing(straight):
+    for number in (3, 4):
+        before, after = straight[number - 1][0], straight[number][0]
+        assert identical(after._replace(round=before.round), before)
+
+
+@pytest.mark.parametrize(("lanes", "devices"), [(CLIENTS, 2), (1, 8)])
+def test_layout_does_not_change_results(row, straight, lanes, devices):
+    for (state, info), (expected, wanted) in zip(history(engine(row, lanes=lanes, devices=devices)), straight, strict=True):
+        assert largest_gap(state, expected) < 1e-6 * SIZES.max()
+        assert identical(state.links_clients, expected.links_clients)
+        for name in wanted.links:
+            np.testing.assert_allclose(info.links[name], wanted.links[name], rtol=1e-5)
+        np.testing.assert_array_equal((info.participants, info.rejected), (wanted.participants, wanted.rejected))
+
+
+def test_neither_order_of_clients_nor_one_lane_change_results(row, straight):
+    order = np.random.default_rng(1).permutation(CLIENTS)
+    for (state, info), (expected, wanted) in zip(history(engine(row, lanes=1, order=order)), straight, strict=True):
+        assert identical((state.server, state.links_server), (expected.server, expected.links_server))
+        assert identical(info.links, wanted.links)
+        np.testing.assert_array_equal(state.links_clients[0], np.asarray(expected.links_clients[0])[order])
+
+
+def test_a_rejected_client_equals_its_absence(row, straight):
+    away = PRESENT & (np.arange(CLIENTS) != POISONED)
+    for number, ((state, info), (expected, wanted)) in enumerate(zip(history(engine(row, present=away)), straight, strict=True)):
+        assert identical(state, expected)
+        assert identical(info.links, wanted.links)
+        assert (info.rejected[0], wanted.rejected[0]) == (0, PRESENT[number, POISONED])
+
+
+def client_half(row: Row, value, jitted: bool = True):
+    """The client half of a fresh chain on one private value: ``(value, statistics)``."""
+    links, modules = row.make(), fe.modules.assign(value)
+    info = ClientInfo(jnp.uint32(3), jnp.int32(1), jnp.ones(1, jnp.int32), jnp.ones(len(modules.names), bool), {})
+    server, state = links.init_server(modules.split(value), Meta(1, modules)), links.init_client(modules.split(value), info)
+
+    def run(value):
+        channels, _, statistics = links.client(
+            server, state, {"update": Channel(value, jnp.ones(()), True)}, Context(jax.random.key(0), info)
+        )
+        return channels["update"].value, statistics
+
+    return (jax.jit(run) if jitted else run)(value)
+
+
+def random_update(scale: float, dtype=jnp.float32, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: jnp.asarray(scale * rng.normal(size=leaf.shape), dtype), puppet.PARAMS)
+
+
+def norm(tree) -> float:
+    return float(np.linalg.norm(np.concatenate([np.ravel(np.asarray(leaf).astype(np.float64)) for leaf in jax.tree.leaves(tree)])))
+
+
+def test_structure_and_dtypes_are_kept(row):
+    value = {"a": random_update(2.0), "b": (jnp.ones(3, jnp.bfloat16), jnp.ones((), jnp.float16)), "none": None}
+    found, statistics = client_half(row, value)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), found) == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), value)
+    assert all(statistic.shape == () for statistic in statistics.values())
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_jit_changes_nothing(row, scale):
+    value = random_update(scale)
+    compiled, eager = client_half(row, value), client_half(row, value, jitted=False)
+    assert largest_gap(compiled, eager) <= 1e-6 * scale
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_sensitivity_is_a_bound_and_is_attained(row, dtype):
+    assert row.make().sensitivity() == row.sensitivity
+    if math.isinf(row.sensitivity):
+        return
+    largest, smallest = (1e4, 1e-3) if dtype == jnp.float16 else (1e15, 1e-15)
+    scales = np.geomspace(smallest, largest, 40)
+    norms = np.array([norm(client_half(row, random_update(scale, dtype, seed), jitted=False)[0]) for seed, scale in enumerate(scales)])
+    assert (norms <= row.sensitivity * (1 + 1e-6)).all()
+    if norm(random_update(largest, dtype)) > row.sensitivity:
+        assert norms.max() > row.sensitivity * (1 - 3 * float(jnp.finfo(dtype).eps) - 1e-6)
+
+
+def test_a_bound_that_does_not_bind_changes_no_bit(row):
+    for dtype in (jnp.float32, jnp.bfloat16):
+        small = random_update(1e-4, dtype)
+        assert norm(small) < row.sensitivity
+        assert identical(client_half(row, small)[0], small)
+    zero = jax.tree.map(jnp.zeros_like, small)
+    assert identical(client_half(row, zero)[0], zero)
