@@ -15,8 +15,8 @@ def clip(norm: float) -> Link:
     r"""Scales every private value down to a Euclidean norm of at most `norm`.
 
     :math:`\Delta \leftarrow \Delta \cdot \min(1, C / \lVert\Delta\rVert)` with one global norm over all leaves of all modules.
-    Each private channel is clipped by itself; the result is rounded down, so that its norm is a bound in every precision. An update of norm 0 stays 0; one that is not finite is rejected by the
-    engine before it gets here.
+    Each private channel is clipped by itself, and rounded down, so that C is a bound in every precision. An update of
+    norm 0 stays 0; one that is not finite is rejected by the engine before it gets here.
 
     Args:
         norm: C, in the units of the parameters; positive and finite.
