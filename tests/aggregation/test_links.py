@@ -40,11 +40,12 @@ def test_clip_without_a_private_channel_does_nothing():
     assert (state, statistics) == ((), {})
 
 
-def test_clip_keeps_its_bound_when_the_norm_overflows():
-    given = channels(update=([3e30, -1e38], True))
-    found, _, _ = fe.aggregation.clip(1.0).client((), (), given, CONTEXT)
-    assert np.isfinite(found["update"].value["w"]).all()
-    assert np.linalg.norm(found["update"].value["w"]) <= 1
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_clip_where_squares_overflow_or_vanish(scale):
+    given = channels(update=([3 * scale, -4 * scale], True))
+    found, _, statistics = fe.aggregation.clip(scale).client((), (), given, CONTEXT)
+    np.testing.assert_allclose(found["update"].value["w"], [0.6 * scale, -0.8 * scale], rtol=1e-6)
+    np.testing.assert_allclose(statistics["norm"], 5 * scale, rtol=1e-6)
 
 
 @pytest.mark.parametrize("norm", [0.0, -1.0, math.inf, math.nan])

@@ -41,6 +41,12 @@ def test_global_norm_accumulates_in_float32(dtype):
     np.testing.assert_allclose(norm, np.sqrt(4 * 300.0**2 + 5000), rtol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e30, 5e37])
+def test_global_norm_where_squares_overflow_or_vanish(scale):
+    tree = {"a": jnp.array([3 * scale]), "b": jnp.array([[-4 * scale]]), "zero": jnp.zeros(2)}
+    np.testing.assert_allclose(trees.global_norm(tree), np.linalg.norm(flat(tree).astype(np.float64)), rtol=1e-6)
+
+
 def test_global_norm_of_nothing_is_zero():
     assert trees.global_norm({}) == 0
     assert trees.global_norm({"none": None, "empty": jnp.zeros((0, 2))}) == 0
