@@ -1,0 +1,83 @@
+"""Bad input gets a clear error before compilation: the table of tests/bad_inputs.py, tried in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fedjax_edu as fe
+from fedjax_edu.core.trees import global_norm
+from tests.bad_inputs import BAD, GOOD, init
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def outcomes():
+    """``{name: [class of the exception, its message, engine programs compiled meanwhile]}``."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = {name: value for name, value in environment.items() if not name.startswith(("JAX_", "XLA_"))}
+    found = subprocess.run(
+        [sys.executable, "tests/bad_inputs.py"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert found.returncode == 0, found.stderr
+    return json.loads(found.stdout)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_error_names_argument_and_value_before_compilation(outcomes, name):
+    kind, message, compiled = outcomes[name]
+    argument, _, rest = message.partition(": got ")
+    value, _, remedy = rest.rpartition("; ")
+    assert kind is not None, "no error"
+    assert kind.startswith("fedjax_edu.core.errors."), f"{kind}: {message}"
+    assert argument == BAD[name].argument, message
+    assert BAD[name].value in value, message
+    assert remedy, message
+    assert not compiled, message
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_odd_input_that_is_right_works(outcomes, name):
+    kind, message, _ = outcomes[name]
+    assert kind is None, f"{kind}: {message}"
+
+
+def test_compilation_is_noticed(outcomes):
+    assert outcomes["a plain round"][2] == ["run_chunk"]
+
+
+def test_error_inside_a_loss_surfaces_with_its_traceback():
+    def broken(params, batch, key):
+        return batch["misspelt"]
+
+    with pytest.raises(KeyError, match="misspelt") as caught:
+        init(loss=broken)
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    assert frames[-1].name == "broken"
+    assert frames[-1].line == 'return batch["misspelt"]'
+
+
+@pytest.mark.parametrize("magnitude", [1e-37, 1e-25, 1.0, 1e25, 1e38])
+def test_norm_neither_overflows_nor_vanishes(magnitude):
+    values = np.array([0.3, -1.2, 0.4], np.float32) * np.float32(magnitude)
+    expected = np.linalg.norm(values.astype(np.float64))
+    np.testing.assert_allclose(global_norm({"a": jnp.asarray(values[:1]), "b": jnp.asarray(values[1:])}), expected, rtol=1e-6)
+
+
+def test_norm_of_what_is_not_finite_is_not_finite():
+    assert not np.isfinite([global_norm(jnp.array([1.0, bad])) for bad in (np.inf, -np.inf, np.nan)]).any()
+
+
+def test_clipped_update_keeps_its_direction_whatever_its_size():
+    link = fe.aggregation.clip(2.0)
+    channel = fe.core.algorithm.Channel({"w": jnp.array([3e30, -4e30])}, jnp.ones(()), private=True)
+    channels, _, statistics = link.client((), (), {"update": channel}, None)
+    np.testing.assert_allclose(channels["update"].value["w"], [1.2, -1.6], rtol=1e-6)
+    assert float(statistics["clipped"]) == 1.0
