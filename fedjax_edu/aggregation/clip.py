@@ -1,13 +1,14 @@
 """A bound on what one client can change."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_edu.core.algorithm import Channel
 from fedjax_edu.core.errors import check_positive
-from fedjax_edu.core.link import Link
+from fedjax_edu.core.link import Context, Link, Sent
 from fedjax_edu.core.trees import global_norm
 
 
@@ -35,7 +36,7 @@ def clip(norm: float) -> Link:
     """
     norm = check_positive("norm", norm)
 
-    def client(server, state, channels: dict[str, Channel], context):
+    def client(server: Any, state: Any, channels: dict[str, Channel], context: Context) -> Sent:
         clipped, norms, scaled = {}, [], []
         for name, channel in channels.items():
             clipped[name] = channel

@@ -3,10 +3,12 @@
 import math
 from typing import Any, NamedTuple
 
+import jax
+
 from fedjax_edu.core.algorithm import Aggregates, Channel, ClientInfo, Meta
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.keys import fold
-from fedjax_edu.core.link import PLACES, Context, Link
+from fedjax_edu.core.link import PLACES, Context, Link, Sent
 from fedjax_edu.core.modules import Params
 
 
@@ -23,9 +25,10 @@ class Chain(NamedTuple):
         """State that every link keeps for one client."""
         return tuple(link.init_client(params, info) for link in self.links)
 
-    def client(self, server: tuple[Any, ...], client: tuple[Any, ...], channels: dict[str, Channel], context: Context):
+    def client(self, server: tuple[Any, ...], client: tuple[Any, ...], channels: dict[str, Channel], context: Context) -> Sent:
         """Client halves, first link first: ``(channels, client states, {"link.statistic": scalar})``."""
-        states, statistics = [], {}
+        states: list[Any] = []
+        statistics: dict[str, jax.Array] = {}
         for position, (link, link_server, link_client) in enumerate(zip(self.links, server, client, strict=True)):
             own = context._replace(key=fold(context.key, position))
             channels, state, observed = link.client(link_server, link_client, channels, own)
@@ -33,7 +36,7 @@ class Chain(NamedTuple):
             statistics |= {f"{link.name}.{name}": value for name, value in observed.items()}
         return channels, tuple(states), statistics
 
-    def server(self, server: tuple[Any, ...], aggregates: Aggregates, key) -> tuple[tuple[Any, ...], Aggregates]:
+    def server(self, server: tuple[Any, ...], aggregates: Aggregates, key: jax.Array) -> tuple[tuple[Any, ...], Aggregates]:
         """Server halves, last link first."""
         states = list(server)
         for position in reversed(range(len(self.links))):

@@ -5,9 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fedjax_edu.core.algorithm import ClientInfo
+from fedjax_edu.core.algorithm import Channel, ClientInfo
 
 PLACES = ("policy", "compress", "clip", "local noise", "quantise", "mask", "reduce", "central noise")
+
+
+Sent = tuple[dict[str, Channel], Any, dict[str, jax.Array]]
+"""What a link's client half returns: channels, the link's client state, and statistics to report."""
 
 
 class Context(NamedTuple):

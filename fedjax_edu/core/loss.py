@@ -26,7 +26,7 @@ class Loss(NamedTuple):
 
     per_example: jax.Array
     regulariser: Any = 0.0
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}  # noqa: RUF012 - a default of a NamedTuple, which nothing writes to
 
 
 LossFunction = Callable[[Tree, Tree, jax.Array, jax.Array], Loss]

@@ -132,10 +132,10 @@ def assign(params: Tree, *, shared: Selector = None, personal: Selector = None, 
     names, kinds, owner = list(kind_of), list(kind_of.values()), []
     for leaf in leaves:
         taking = [path for path in kind_of if leaf == path or leaf.startswith(f"{path}.")]
-        if not taking and default is None:
-            raise ArgumentError("shared, personal, frozen", leaf, "name a path that takes this leaf, or give one of them as `...`")
         module = max(taking, key=len) if taking else leaf.split(".")[0]
         if module not in names:
+            if default is None:
+                raise ArgumentError("shared, personal, frozen", leaf, "name a path that takes this leaf, or give one of them as `...`")
             names.append(module)
             kinds.append(default)
         owner.append(names.index(module))
