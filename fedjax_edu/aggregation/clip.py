@@ -45,7 +45,8 @@ def clip(norm: float) -> Link:
                 clipped[name] = channel._replace(value=jax.tree.map(partial(_shrink, size=size, norm=norm), channel.value))
                 norms.append(size)
                 scaled.append((size > norm).astype(size.dtype))
-        return clipped, state, {"norm": sum(norms) / len(norms), "clipped": sum(scaled) / len(scaled)} if norms else {}
+        statistics = {"norm": jnp.mean(jnp.stack(norms)), "clipped": jnp.mean(jnp.stack(scaled))} if norms else {}
+        return clipped, state, statistics
 
     return Link(
         name="clip",
