@@ -16,9 +16,9 @@ def get_config() -> ConfigDict:
             "model": {"width": 64, "depth": 1, "tokens": 32, "members": 4},
             "tasks": {
                 "hsb_mach": {"weight": 1.0, "intercept": 5.0, "slopes": 100.0, "classrooms": 100.0},
-                "star_math": {"weight": 1.0, "intercept": 20.0, "slopes": 100.0, "classrooms": 4.0},
-                "star_read": {"weight": 1.0, "intercept": 20.0, "slopes": 100.0, "classrooms": 4.0},
-                "star_leaves": {"weight": 1.0, "intercept": 2.5, "slopes": 10.0, "classrooms": 10.0},
+                "star_math": {"weight": 1.0, "intercept": 20.0, "slopes": 60.0, "classrooms": 5.0},
+                "star_read": {"weight": 1.0, "intercept": 20.0, "slopes": 100.0, "classrooms": 6.0},
+                "star_leaves": {"weight": 1.0, "intercept": 2.0, "slopes": 8.0, "classrooms": 15.0},
             },
             "federated": {
                 "local_epochs": 1,
@@ -28,8 +28,8 @@ def get_config() -> ConfigDict:
                 "server_momentum": 0.9,
                 "weight_decay": 0.0,
             },
-            "effects": {"steps": 100, "batch_size": 128, "learning_rate": 0.03},
-            "pooled": {"epochs": 20, "batch_size": 64, "learning_rate": 0.05, "weight_decay": 0.0},
-            "local_only": {"steps": 300, "batch_size": 32, "learning_rate": 0.03, "weight_decay": 0.01},
+            "effects": {"steps": 150, "batch_size": 64, "learning_rate": 0.08},
+            "pooled": {"epochs": 20, "batch_size": 64, "learning_rate": 0.2, "weight_decay": 0.0},
+            "local_only": {"epochs": 40, "batch_size": 32, "learning_rate": 0.2, "weight_decay": 0.01},
         }
     )

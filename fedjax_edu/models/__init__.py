@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedjax_edu.models.effects import SchoolEffects
-    from fedjax_edu.models.functional import functional
+    from fedjax_edu.models.function import functional
     from fedjax_edu.models.multitask import MultiTaskModel
     from fedjax_edu.models.tabular import TabularEncoder
 
 __all__ = ["MultiTaskModel", "SchoolEffects", "TabularEncoder", "functional"]
 
-_HOME = {"MultiTaskModel": "multitask", "SchoolEffects": "effects", "TabularEncoder": "tabular", "functional": "functional"}
+_HOME = {"MultiTaskModel": "multitask", "SchoolEffects": "effects", "TabularEncoder": "tabular", "functional": "function"}
 
 
 def __getattr__(name: str) -> Any:

@@ -81,7 +81,7 @@ class PooledConfig:
 class LocalOnlyConfig:
     """Every school's own network."""
 
-    steps: int
+    epochs: int
     batch_size: int
     learning_rate: float
     weight_decay: float

@@ -13,7 +13,7 @@ from fedjax_edu.core.local import LocalTraining
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
 from fedjax_edu.engine import Engine, ExecutionPlan, State, cohorts
-from fedjax_edu.models.functional import functional
+from fedjax_edu.models.function import functional
 from fedjax_edu.models.multitask import MultiTaskModel
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.objective import make_loss, make_predict
@@ -87,8 +87,8 @@ class Trainer:
         config = self.config.local_only
         engine, state = self._engine(
             self.data.train.population,
-            client_optimizer=_sgd(optax.cosine_decay_schedule(config.learning_rate, config.steps), config.weight_decay),
-            local=LocalTraining(steps=config.steps, batch_size=config.batch_size),
+            client_optimizer=_sgd(config.learning_rate, config.weight_decay),
+            local=LocalTraining(epochs=config.epochs, batch_size=config.batch_size),
             cohort=cohorts.everyone(),
             personal=...,
         )

@@ -23,7 +23,7 @@ def functional(model: nnx.Module) -> tuple[Callable[..., Any], Tree]:
         ArgumentError: the model holds state that is no parameter (batch statistics, dropout counters).
 
     >>> apply, params = functional(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
-    >>> sorted(params), apply(params, np.ones((4, 3))).shape
+    >>> sorted(params), apply(params, nnx.initializers.ones(None, (4, 3))).shape
     (['bias', 'kernel'], (4, 2))
     """
     structure, params, rest = nnx.split(model, nnx.Param, ...)

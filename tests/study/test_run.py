@@ -1,0 +1,146 @@
+"""A whole run on small studies: what the folder holds, that it repeats, that it stops, and tables that say what was found."""
+
+import dataclasses
+import io
+import json
+import signal
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import fedjax_edu as fe
+from fedjax_edu.study import federation, report, run, schools
+from fedjax_edu.study.results import MODELS
+from fedjax_edu.study.tasks import NAMES
+
+
+@pytest.fixture(scope="module")
+def small(studies):
+    """The study's own data replaced by small ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schools, "load_examples", lambda: studies)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(small, config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "nested" / "run"
+    text = io.StringIO()
+    return run.run_schools(config, folder, Console(file=text, width=100)), folder, text.getvalue()
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_folder_holds_everything(finished):
+    _, folder, _ = finished
+    files = {
+        "config.json",
+        "versions.json",
+        "scaling.json",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "final.json",
+        "learning_curve.png",
+        "schools.png",
+    }
+    assert {path.name for path in folder.iterdir()} == files
+    for name in ("learning_curve.png", "schools.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_metrics_have_one_line_a_round_and_no_clock(finished, config):
+    result, folder, _ = finished
+    records = lines(folder / "metrics.jsonl")
+    assert [record["round"] for record in records] == list(range(1, config.rounds + 1))
+    assert all(record["participants"] == config.cohort for record in records)
+    assert result.bytes_up == sum(record["bytes_up"] for record in records)
+    assert [record["round"] for record in records if "held_out" in record] == [2, 3]
+    assert not any("second" in name for record in records for name in record)
+
+
+def test_the_result_is_complete(finished):
+    result, folder, _ = finished
+    final = json.loads((folder / "final.json").read_text())
+    assert final["status"] == "complete"
+    assert set(final["tasks"]) == set(NAMES)
+    for task in final["tasks"].values():
+        assert set(task["within"]) == set(MODELS)
+        assert set(task["held_out"]) == set(MODELS) - {"local_network", "local_ridge"}
+    assert final["tasks"]["star.math"]["within"]["constant"]["score"] == pytest.approx(result.predictions["within"][1].score("constant"))
+
+
+def test_the_last_point_of_the_curve_is_the_final_score(finished):
+    result, folder, _ = finished
+    last = lines(folder / "metrics.jsonl")[-1]["held_out"]
+    for name in NAMES:
+        assert last[name] == pytest.approx(result.tasks[name].held_out["federated"].score, abs=1e-5)
+
+
+def test_the_tables_show_the_scores(finished):
+    result, _, text = finished
+    for name in NAMES:
+        for model in ("federated", "ridge", "constant"):
+            assert report.number(result.tasks[name].held_out[model].score) in text
+    assert f"{result.rounds} rounds, {result.bytes_up / 1e6:,.1f} MB sent" in text
+    assert "ETA" in text
+
+
+def test_two_runs_write_the_same_records(finished, config, tmp_path):
+    _, folder, _ = finished
+    run.run_schools(config, tmp_path, Console(file=io.StringIO()))
+    for name in ("metrics.jsonl", "final.json", "scaling.json", "config.json"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_ctrl_c_ends_after_the_running_chunk(small, config, tmp_path, monkeypatch):
+    records = federation._records
+
+    def interrupting(info, first):
+        signal.raise_signal(signal.SIGINT)
+        return records(info, first)
+
+    monkeypatch.setattr(federation, "_records", interrupting)
+    before = signal.getsignal(signal.SIGINT)
+    text = io.StringIO()
+    result = run.run_schools(config, tmp_path, Console(file=text))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert (result.status, result.rounds, len(lines(tmp_path / "metrics.jsonl"))) == ("interrupted", 2, 2)
+    assert set(result.tasks["star.math"].held_out) == {"federated"}
+    assert "interrupted" in text.getvalue()
+
+
+def test_a_second_ctrl_c_interrupts_at_once():
+    with federation.stoppable(Console(file=io.StringIO())) as interruption:
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_folder_that_cannot_be_written_stops_before_any_work(config, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(run, "prepare", lambda *args, **kwargs: pytest.fail("worked before it looked at the folder"))
+    with pytest.raises(fe.errors.ArgumentError, match=r"^workdir: got .*file/run; "):
+        run.run_schools(config, tmp_path / "file" / "run")
+
+
+def test_folds_are_means_over_runs(small, config, tmp_path):
+    quick = dataclasses.replace(config, rounds=1)
+    summary = fe.study.run_folds(quick, tmp_path, folds=2, console=Console(file=io.StringIO()))
+    scores = [json.loads((tmp_path / f"fold{fold}-seed0" / "final.json").read_text())["tasks"] for fold in (1, 2)]
+    for name in NAMES:
+        expected = [task[name]["held_out"]["ridge"]["score"] for task in scores]
+        estimate = summary["held_out"][name]["ridge"]
+        assert estimate.folds == pytest.approx(expected)
+        assert estimate.mean == pytest.approx(np.mean(expected))
+        assert estimate.interval.low < estimate.mean < estimate.interval.high
+    assert (tmp_path / "folds.json").is_file()
+
+
+@pytest.mark.parametrize(("argument", "value"), [("folds", 0), ("folds", 6), ("seeds", 0)])
+def test_a_number_of_folds_or_seeds_that_cannot_be_run(argument, value, config, tmp_path):
+    with pytest.raises(fe.errors.ArgumentError, match=f"^{argument}: got {value}; "):
+        fe.study.run_folds(config, tmp_path, **{argument: value})
