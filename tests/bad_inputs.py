@@ -137,8 +137,8 @@ POPULATIONS = {
     "offsets end early": Bad("offsets", "5", lambda: people(offsets=[0, 2, 5])),
     "offsets end late": Bad("offsets", "7", lambda: people(offsets=[0, 2, 7])),
     "offsets fall": Bad("offsets", "2 at position 2", lambda: people(offsets=[0, 4, 2, 6])),
-    "float offsets": Bad("offsets", "float64", lambda: people(offsets=[0.0, 6.0])),
-    "offsets of two axes": Bad("offsets", "(1, 2)", lambda: people(offsets=[[0, 6]])),
+    "float offsets": Bad("offsets", "[0.0, 6.0]", lambda: people(offsets=[0.0, 6.0])),
+    "offsets of two axes": Bad("offsets", "[[0, 6]]", lambda: people(offsets=[[0, 6]])),
     "unequal lengths": Bad("arrays.y", "5 rows", lambda: Population.from_arrays(rows(y=np.ones(5)), OFFSETS)),
     "scalar leaf": Bad("arrays.y", "3", lambda: Population.from_arrays(rows(y=3.0), OFFSETS)),
     "leaf of text": Bad("arrays.y", "<U1", lambda: Population.from_arrays(rows(y=np.array(list("abcdef"))), OFFSETS)),
@@ -385,6 +385,20 @@ PARAMETERS = {
 }
 
 ENGINES = {
+    "no offsets": Bad("offsets", "None", lambda: people(offsets=None)),
+    "offsets in words": Bad("offsets", "0, 6", lambda: people(offsets="0, 6")),
+    "data set in a list": Bad("name", "['star']", lambda: fe.data.load(["star"])),
+    "seed too large": Bad("seed", "18446744073709551616", lambda: engine().init(PARAMS, seed=2**64)),
+    "measure after in words": Bad("measure_after", "no", lambda: engine(measure_after="no")),
+    "report rejected in words": Bad("report_rejected", "no", lambda: engine(report_rejected="no")),
+    "state of another population": Bad("state", "clients.bias", lambda: started()[0].run(personal(population=people().select([0, 2])), 1)),
+    "state of another optimiser": Bad(
+        "state", "server.optimizer", lambda: started()[0].run(init(algorithm=fedavg(server_optimizer=optax.adam(0.1))), 1)
+    ),
+    "state of other modules": Bad("state", "clients.bias", lambda: started()[0].run(personal(), 1)),
+    "predict with a key": Bad("fn", "(params, batch, key)", lambda: predict(lambda params, batch, key: batch["y"])),
+    "predict nothing": Bad("fn output", "None", lambda: predict(lambda params, batch: None)),
+    "predict words": Bad("fn output", "high", lambda: predict(lambda params, batch: "high")),
     "population as a dictionary": Bad("population", "float32", lambda: engine(population=rows())),
     "population without rows": Bad("population", "1 clients", lambda: engine(population=Population.from_arrays(np.zeros((0, 2)), [0, 0]))),
     "algorithm not called": Bad("algorithm", "<function fedavg", lambda: engine(algorithm=fe.algorithms.fedavg)),

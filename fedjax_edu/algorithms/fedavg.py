@@ -12,7 +12,7 @@ from fedjax_edu.core import loss as losses
 from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregate, Algorithm, Channel, ClientInfo, Meta, Phase, Report, Stage
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.local import Batch, LocalTraining
-from fedjax_edu.core.modules import Params
+from fedjax_edu.core.modules import Params, join
 from fedjax_edu.core.trees import Tree, global_norm
 
 
@@ -85,8 +85,8 @@ def fedavg(
 
     def finish(shared: Params, local: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
         weight = WEIGHTINGS[weighting](info)
-        update = Channel(local_sgd.difference(local, shared), local_sgd.holdings(info, weight), private=True)
-        return {"update": update}, local.params.personal, weight
+        update = Channel(local_sgd.difference(shared, local), local_sgd.holdings(info, weight), private=True)
+        return {"update": update}, local_sgd.personal(shared, local), weight
 
     def apply(state: ServerState, aggregates: dict[str, Aggregate], key: jax.Array) -> tuple[ServerState, dict[str, jax.Array]]:
         shared, optimizer = server.step(server_optimizer, state.params.shared, state.optimizer, aggregates["update"])
@@ -99,7 +99,7 @@ def fedavg(
         phases=(Phase(local, lambda shared, local, info: local, step),),
         finish=finish,
         sent=lambda shared: shared.shared,
-        trained=lambda shared, local: local.params._replace(frozen=shared.frozen).merge(),
+        trained=local_sgd.trained,
     )
     return Algorithm(
         init_server=init_server,
@@ -117,14 +117,13 @@ def _personal_only(training: Stage, loss: losses.LossFunction, optimizer: optax.
 
     def broadcast(state: ServerState, aggregates: None) -> Params:
         params = state.params
-        fixed = Params(jax.tree.map(lambda _: None, params.shared), jax.tree.map(lambda _: None, params.shared), params.shared)
-        return params._replace(shared=fixed.shared, frozen=params._replace(personal=fixed.personal).merge())
+        return Params(jax.tree.map(lambda _: None, params.shared), params.personal, join(params.shared, params.frozen))
 
     def step(shared: Params, local: local_sgd.Local, batch: Batch, key: jax.Array) -> tuple[local_sgd.Local, Report]:
         return local_sgd.step(loss, optimizer, shared.frozen, local, batch, key)
 
     def finish(shared: Params, local: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
-        return {}, local.params.personal, jnp.ones(())
+        return {}, local_sgd.personal(shared, local), jnp.ones(())
 
     phase = Phase(work, lambda shared, local, info: local, step)
     return training._replace(broadcast=broadcast, phases=(phase,), finish=finish)

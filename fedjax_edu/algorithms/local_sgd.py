@@ -12,20 +12,20 @@ from fedjax_edu.core.algorithm import ClientInfo, Report, observe
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.local import Batch
 from fedjax_edu.core.loss import Loss, LossFunction
-from fedjax_edu.core.modules import Params
+from fedjax_edu.core.modules import Params, join, part
 from fedjax_edu.core.trees import Tree, named_leaves
 
 
 class Local(NamedTuple):
-    """What a lane carries for its client: the parameters it trains (frozen ones stay shared) and the optimiser's state."""
+    """What a lane carries for its client: the parameters it trains (None in the places of frozen ones) and the optimiser's state."""
 
-    params: Params
+    params: Tree
     optimizer: optax.OptState
 
 
 def start(optimizer: optax.GradientTransformation, shared: Params, personal: Tree) -> Local:
     """A client at the beginning of its round: the server's shared modules, its own personal ones, a fresh optimiser."""
-    params = Params(shared.shared, personal, jax.tree.map(lambda _: None, shared.frozen))
+    params = join(shared.shared, personal)
     with jax.numpy_dtype_promotion("standard"):
         return Local(params, optimizer.init(params))
 
@@ -35,8 +35,8 @@ def step(
 ) -> tuple[Local, Report]:
     r"""One step on :math:`\frac{1}{|B|}\sum_{i \in B} \ell_i(w) + r(w)`, over the valid rows B."""
 
-    def objective(params: Params) -> tuple[jax.Array, Loss]:
-        out = loss(params._replace(frozen=frozen).merge(), batch.examples, key, batch.valid)
+    def objective(params: Tree) -> tuple[jax.Array, Loss]:
+        out = loss(join(params, frozen), batch.examples, key, batch.valid)
         total = jnp.sum(jnp.where(batch.valid, out.per_example, jnp.zeros_like(out.per_example)))
         count = jnp.maximum(jnp.sum(batch.valid), 1).astype(total.dtype)
         return total / count + out.regulariser, out
@@ -48,9 +48,19 @@ def step(
     return Local(params, state), observe(out, batch.valid)
 
 
-def difference(local: Local, shared: Params) -> Tree:
+def trained(shared: Params, local: Local) -> Tree:
+    """The full model as the client has it now."""
+    return join(local.params, shared.frozen)
+
+
+def difference(shared: Params, local: Local) -> Tree:
     """What the client sends: its shared modules minus the server's."""
-    return jax.tree.map(jnp.subtract, local.params.shared, shared.shared)
+    return jax.tree.map(jnp.subtract, part(local.params, shared.shared), shared.shared)
+
+
+def personal(shared: Params, local: Local) -> Tree:
+    """What the client keeps: its personal modules."""
+    return part(local.params, shared.personal)
 
 
 def holdings(info: ClientInfo, weight: jax.Array) -> jax.Array:

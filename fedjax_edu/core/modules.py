@@ -16,6 +16,24 @@ Selector = str | Sequence[str] | EllipsisType | None
 KINDS = ("shared", "personal", "frozen")
 
 
+def join(*parts: Tree) -> Tree:
+    """One tree from parts with None in the places of the others; None where no part has a leaf."""
+
+    def present(*leaves: Tree) -> Tree:
+        return next((leaf for leaf in leaves if leaf is not None), None)
+
+    return jax.tree.map(present, *parts, is_leaf=lambda leaf: leaf is None)
+
+
+def part(tree: Tree, like: Tree) -> Tree:
+    """The leaves of `tree` in whose places `like` has one, None elsewhere.
+
+    >>> part({"a": 1, "b": 2}, {"a": None, "b": 0})
+    {'a': None, 'b': 2}
+    """
+    return jax.tree.map(lambda leaf, other: None if other is None else leaf, tree, like, is_leaf=lambda leaf: leaf is None)
+
+
 class Params(NamedTuple):
     """Parameters split by what happens to them; each part is the full tree with None in the places of the others.
 
@@ -35,11 +53,7 @@ class Params(NamedTuple):
         >>> Params({"a": 1, "b": None}, {"a": None, "b": 2}, {"a": None, "b": None}).merge()
         {'a': 1, 'b': 2}
         """
-
-        def present(*leaves: Tree) -> Tree:
-            return next((leaf for leaf in leaves if leaf is not None), None)
-
-        return jax.tree.map(present, *self, is_leaf=lambda leaf: leaf is None)
+        return join(*self)
 
 
 @jax.tree_util.register_static

@@ -69,7 +69,7 @@ def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def _builder_class(name: str) -> Any:
-    if name not in _BUILDERS:
+    if not isinstance(name, str) or name not in _BUILDERS:
         raise ArgumentError("name", name, f"use one of {sorted(_BUILDERS)}")
     try:
         module = importlib.import_module(f"fedjax_edu.data.builders.{name}")

@@ -72,7 +72,7 @@ def canonical_offsets(offsets: Any) -> np.ndarray:
     """Offsets as int64 [clients + 1], starting at 0 and never falling."""
     array = as_array("offsets", offsets)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise DataError("offsets", f"{array.dtype} of shape {array.shape}", "pass a 1-D integer array of length clients + 1")
+        raise DataError("offsets", offsets, "pass a 1-D integer array of length clients + 1")
     if len(array) < 2:
         raise DataError("offsets", array.tolist(), "describe at least one client: [0, rows of client 0, ...]")
     if array[0] != 0:

@@ -1,5 +1,6 @@
 """What an engine makes sure of before anything is compiled."""
 
+import inspect
 from typing import Any
 
 import jax
@@ -91,6 +92,49 @@ def check_losses(algorithm: Algorithm, params: Tree, population: Population, lon
         batch = jax.tree.map(lambda leaf, size=size: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), population.arrays)
         names = tuple(sorted(losses.check(algorithm.loss, params, batch, size).metrics))
     return names
+
+
+def check_seed(seed: Any) -> int:
+    """Checks a seed: what fits 64 bits."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not -(2**63) <= seed < 2**63:
+        raise ArgumentError("seed", seed, "use an integer of at most 64 bits")
+    return int(seed)
+
+
+def check_flag(argument: str, value: Any) -> bool:
+    """Checks a switch."""
+    if not isinstance(value, bool):
+        raise ArgumentError(argument, value, "use True or False")
+    return value
+
+
+def check_form(state: State, form: State) -> None:
+    """Checks that a state has the leaves, shapes and dtypes of this engine's states."""
+
+    def leaves(each: State) -> dict[str, str]:
+        return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in trees.named_leaves(each)}
+
+    found, wanted = leaves(state), leaves(form)
+    if found != wanted or jax.tree.structure(state) != jax.tree.structure(form):
+        differing = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)][:3]
+        got = {name: found.get(name, "missing") for name in differing} or str(jax.tree.structure(state))
+        remedy = f"use a state of this engine: { ({name: wanted.get(name, 'absent') for name in differing}) }"
+        raise ArgumentError("state", got, remedy)
+
+
+def check_function(fn: Any) -> None:
+    """Checks that a function takes (params, batch)."""
+    if not callable(fn):
+        raise ArgumentError("fn", fn, "pass a function (params, batch) -> outputs [B, ...]")
+    try:
+        signature = inspect.signature(fn)
+    except ValueError:  # a function written in C that tells nothing
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        name = getattr(fn, "__name__", type(fn).__name__)
+        raise ArgumentError("fn", f"{name}{signature}", "take (params, batch)") from error
 
 
 def check_state(state: Any, x64: bool) -> None:

@@ -76,7 +76,8 @@ class Engine:
         self.layout = plan.resolve(self._sampler.capacity)
         self._modules = modules
         self._longest = int(population.sizes.max())
-        self._measured, self._report_rejected = bool(measure_after), bool(report_rejected)
+        self._measured = checks.check_flag("measure_after", measure_after)
+        self._report_rejected = checks.check_flag("report_rejected", report_rejected)
         self._x64 = trees.float_dtype() == jnp.float64
         self._replicated = NamedSharding(self.layout.mesh, PartitionSpec())
         self._sharding = rounds.state_sharding(self.layout.mesh, population.num_clients)
@@ -97,8 +98,7 @@ class Engine:
             LossError: the loss does not return one number an example.
         """
         checks.check_precision(self._x64)
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-            raise ArgumentError("seed", seed, "use an integer")
+        seed = checks.check_seed(seed)
         checks.check_params(params, self.population)
         params = jax.tree.map(jnp.array, params)
         modules = assign(params) if self._modules is None else self._modules
@@ -106,17 +106,22 @@ class Engine:
         if not jax.tree.leaves((split.shared, split.personal)):
             raise ArgumentError("modules", modules.kinds, "leave at least one module shared or personal: there is nothing to train")
         self._compiled(params)
+        state = self._begin(self._resident, params, jax.random.key(seed))
+        return jax.device_put(state, self._sharding)
+
+    def _begin(self, resident: Resident, params: Tree, key: jax.Array) -> State:
+        modules = self._modules or assign(params)
+        split = modules.split(params)
         meta, everyone = Meta(self.population.num_clients, modules), jnp.arange(self.population.num_clients)
-        infos = self._resident.infos(everyone, 0, len(self._algorithm.stages[0].phases), len(modules.names))
-        state = State(
+        infos = resident.infos(everyone, 0, len(self._algorithm.stages[0].phases), len(modules.names))
+        return State(
             round=jnp.int32(0),
-            key=jax.random.key(seed),
+            key=key,
             server=self._algorithm.init_server(split, meta),
             clients=jax.vmap(lambda info: self._algorithm.init_client(split, info))(infos),
             links_server=self._chain.init_server(split, meta),
             links_clients=jax.vmap(lambda info: self._chain.init_client(split, info))(infos),
         )
-        return jax.device_put(state, self._sharding)
 
     def run(self, state: State, rounds: int) -> tuple[State, Info]:
         """Runs rounds; any number of them reuses one compiled program. The arguments stay valid.
@@ -129,7 +134,7 @@ class Engine:
             The state after, and what each round reported, leaves [rounds, ...].
         """
         checks.check_rounds(rounds)
-        checks.check_state(state, self._x64)
+        self._check(state)
         compiled = self._compiled(state.params)
         chunks: list[Any] = []
         left = int(rounds)
@@ -151,7 +156,7 @@ class Engine:
         Returns:
             An :class:`~fedjax_edu.engine.Evaluation`.
         """
-        checks.check_state(state, self._x64)
+        self._check(state)
         checks.check_like(population, self.population)
         cut, count = tiles.cut(population, self.population.ids, TILES_AT_ONCE, self.layout.mesh)
         key = fold(state.key, Purpose.EVALUATE)
@@ -171,10 +176,9 @@ class Engine:
         Returns:
             NumPy arrays [N, ...] in the population's row order.
         """
-        checks.check_state(state, self._x64)
+        self._check(state)
         checks.check_like(population, self.population)
-        if not callable(fn):
-            raise ArgumentError("fn", fn, "pass a function (params, batch) -> outputs [B, ...]")
+        checks.check_function(fn)
         cut, _ = tiles.cut(population, self.population.ids, TILES_AT_ONCE, self.layout.mesh)
         outputs = evaluation.predictions(
             self._algorithm.model, fn, self.layout.mesh, state.server, state.clients, self._arrays(population), cut
@@ -193,7 +197,7 @@ class Engine:
             ``rows[r][i][s]`` are the rows of the population that participant i sees in its local step s.
         """
         checks.check_rounds(rounds)
-        checks.check_state(state, self._x64)
+        self._check(state)
         stages = self._algorithm.stages
         replayed = [
             replay_round(self._sampler, stages, self._resident, self._longest, state.key, state.round + number) for number in range(rounds)
@@ -202,7 +206,7 @@ class Engine:
 
     def finalise(self, state: State) -> State:
         """Runs the algorithm's work after the federation on every client; without any, the state comes back as it is."""
-        checks.check_state(state, self._x64)
+        self._check(state)
         if not self._algorithm.final:
             return state
         return self._compiled(state.params).final(state, self._resident)
@@ -237,6 +241,10 @@ class Engine:
     def _arrays(self, population: Population) -> Tree:
         return self._resident.arrays if population is self.population else jax.device_put(population.arrays, self._replicated)
 
+    def _check(self, state: State) -> None:
+        checks.check_state(state, self._x64)
+        checks.check_form(state, self._compiled(state.params).form)
+
     def _compiled(self, params: Tree) -> "_Compiled":
         """The programs for parameters of this structure; there is one structure in an engine's life, save for rare reuse."""
         form = jax.tree.structure(params), tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(params))
@@ -254,7 +262,8 @@ class Engine:
             )
             chunk = partial(rounds.run_chunk, program, self._sampler, self.layout.chunk)
             final = jax.jit(partial(rounds.run_final, program), out_shardings=self._sharding)
-            self._programs[form] = _Compiled(program, jax.jit(chunk, out_shardings=(self._sharding, self._replicated)), final)
+            shapes = jax.eval_shape(partial(self._begin, self._resident), params, jax.eval_shape(lambda: jax.random.key(0)))
+            self._programs[form] = _Compiled(program, shapes, jax.jit(chunk, out_shardings=(self._sharding, self._replicated)), final)
         return self._programs[form]
 
 
@@ -262,5 +271,6 @@ class _Compiled(NamedTuple):
     """An engine's programs for one structure of parameters; they compile when they are first called."""
 
     program: rounds.Program
+    form: State
     chunk: jax.stages.Wrapped
     final: jax.stages.Wrapped

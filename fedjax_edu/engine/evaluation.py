@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -41,10 +40,14 @@ def predictions(
 
     def rows(params: Tree, batch: Tree, valid: jax.Array) -> Any:
         outputs = function(params, batch)
-        for name, leaf in named_leaves(outputs):
-            if jnp.ndim(leaf) == 0 or leaf.shape[0] != valid.shape[0]:
-                found, wanted = list(jnp.shape(leaf)), f"[{valid.shape[0]}, ...]"
-                raise ArgumentError(f"fn output {name}".rstrip(), found, f"return one entry a row of the batch: {wanted}")
+        leaves = named_leaves(outputs)
+        if not leaves:
+            raise ArgumentError("fn output", outputs, "return at least one array [B, ...]")
+        for name, leaf in leaves:
+            shape = getattr(leaf, "shape", ())
+            if not shape or shape[0] != valid.shape[0]:
+                found = list(shape) if hasattr(leaf, "shape") else leaf
+                raise ArgumentError(f"fn output {name}".rstrip(), found, f"return one entry a row of the batch: [{valid.shape[0]}, ...]")
         return outputs
 
     return over_tiles(model, rows, mesh)(server, clients, data, tiles)

@@ -204,10 +204,10 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         accepted = trees.all_finite([(channel.value, channel.weight) for channel in channels.values()]) & trees.all_finite(state)
         context = Context(fold(queue.key[at], ClientPurpose.LINKS), info)
         channels, links_state, statistics = work.links(links_server, trees.index(outcome.links_states, at), channels, context)
-        accepted &= trees.all_finite([channel.value for channel in channels.values()]) & trees.all_finite(links_state)
         after = None if carry.after is None else trees.index(carry.after, lane)
         steps = jnp.sum(jnp.where(is_training, queue.steps[at], 0))
         totals = _accumulate(work.modules, outcome.totals, channels, weight, trees.index(carry.report, lane), after, steps, statistics)
+        accepted &= trees.all_finite(links_state) & trees.all_finite(totals.channels)  # a finite update may still overflow the sum
         outcome = outcome._replace(
             totals=trees.select(accepted, totals, outcome.totals),
             states=_put_if(accepted, outcome.states, at, state),

@@ -104,7 +104,7 @@ def run_round(program: Program, sampler: Bound, state: State, resident: Resident
     run = run_stages(program, program.algorithm.stages, 0, state, resident, seats, fold(state.key, Purpose.CLIENT, state.round))
     server_key = fold(state.key, Purpose.SERVER, state.round)
     server, observed = program.algorithm.apply(state.server, run.aggregates, server_key)
-    some = run.totals[-1].participants > 0
+    some = (run.totals[-1].participants > 0) & trees.all_finite(run.totals[-1].channels)  # sums may overflow between devices
     after = State(
         round=state.round + 1,
         key=state.key,

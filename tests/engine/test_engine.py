@@ -228,3 +228,31 @@ def test_no_rounds_is_no_change(problem, engine):
     start = engine.init(problem.params, seed=2)
     state, info = engine.run(start, 0)
     assert identical(state, start) and info.loss.shape == (0,)
+
+
+def test_update_that_overflows_the_sum_is_rejected():
+    """2e38 is finite, five times 2e38 is not: the other client's update must survive."""
+    arrays = {"x": np.array([2e38, 0, 0, 0, 0, 1, 1, 1, 1, 1], np.float32)}
+    population = fe.data.Population.from_arrays(arrays, offsets=[0, 5, 10])
+    algorithm = fe.algorithms.fedavg(
+        lambda params, batch, key: -params[0][None] * batch["x"],
+        client_optimizer=optax.sgd(1.0),
+        local=fe.LocalTraining(steps=5, batch_size=1),
+    )
+    plan = fe.ExecutionPlan(mesh=ONE_DEVICE)
+    engine = fe.Engine(population, algorithm, cohort=fe.cohorts.everyone(), aggregator=fe.aggregation.mean(), plan=plan)
+    state, info = engine.run(engine.init(jnp.zeros(1)), 1)
+    np.testing.assert_array_equal(state.params, [5.0])
+    assert (info.participants[0], info.rejected[0]) == (1, 1)
+
+
+def test_client_optimisers_see_the_tree_of_the_model(problem):
+    """Labels by the model's own paths: one rate for the layer, none for the head."""
+    labels = {"layer": {"w": "moving"}, "head": {"b": "fixed"}}
+    optimizer = optax.partition({"moving": optax.sgd(0.05), "fixed": optax.set_to_zero()}, labels)
+    algorithm = fe.algorithms.fedavg(problem.loss, client_optimizer=optimizer, local=LOCAL)
+    plan = fe.ExecutionPlan(mesh=ONE_DEVICE)
+    engine = fe.Engine(problem.population(), algorithm, cohort=fe.cohorts.uniform(6), aggregator=fe.aggregation.mean(), plan=plan)
+    frozen = build(problem, modules=fe.modules.assign(problem.params, frozen="head"))
+    (state, _), (expected, _) = (each.run(each.init(problem.params, seed=2), 2) for each in (engine, frozen))
+    assert largest_gap(state.params, expected.params) < 1e-6
