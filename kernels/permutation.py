@@ -45,4 +45,5 @@ def swap_or_not(seed: jax.Array, index: jax.Array, size: jax.Array) -> jax.Array
         partner = jnp.where(pivot >= position, pivot - position, pivot + count - position)
         heads = _mix(jnp.maximum(position, partner) ^ salt) >> 31
         position = jnp.where(heads == 1, partner, position)
-    return position.astype(jnp.int32)
+    # Without the barrier, XLA folds the rounds into a gather that reads by the images and compiles for minutes (jax 0.11.2).
+    return jax.lax.optimization_barrier(position.astype(jnp.int32))
