@@ -1,4 +1,13 @@
-"""Real schools: one model for HSB82 and STAR, trained by federated averaging over 192 of 240 schools."""
+"""Real schools: one model with four heads for HSB82 and STAR, trained by federated averaging over 193 of 240 schools.
+
+Hardware: two CPU cores.
+
+    python -m experiments.train --config=experiments/configs/schools.py
+    python -m experiments.folds --config=experiments/configs/schools.py
+
+Every choice below was made on ``--config.validation=True``, where the training schools of fold 1 are split once more and
+its test rows are left out; it was fixed before any fold was scored. Learning rates are for the mean over members.
+"""
 
 from ml_collections import ConfigDict
 
@@ -12,24 +21,24 @@ def get_config() -> ConfigDict:
             "rounds": 200,
             "cohort": 48,
             "chunk": 10,
-            "lanes": 4,
+            "lanes": 4,  # on each device
             "model": {"width": 64, "depth": 1, "tokens": 32, "members": 4},
             "tasks": {
                 "hsb_mach": {"weight": 1.0, "intercept": 5.0, "slopes": 100.0, "classrooms": 100.0},
-                "star_math": {"weight": 1.0, "intercept": 20.0, "slopes": 60.0, "classrooms": 5.0},
-                "star_read": {"weight": 1.0, "intercept": 20.0, "slopes": 100.0, "classrooms": 6.0},
+                "star_math": {"weight": 1.0, "intercept": 10.0, "slopes": 60.0, "classrooms": 4.0},
+                "star_read": {"weight": 1.0, "intercept": 10.0, "slopes": 100.0, "classrooms": 10.0},
                 "star_leaves": {"weight": 1.0, "intercept": 2.0, "slopes": 8.0, "classrooms": 15.0},
             },
             "federated": {
                 "local_epochs": 1,
                 "batch_size": 32,
-                "client_learning_rate": 0.2,
+                "client_learning_rate": 0.4,
                 "server_learning_rate": 0.5,
                 "server_momentum": 0.9,
                 "weight_decay": 0.0,
             },
             "effects": {"steps": 150, "batch_size": 64, "learning_rate": 0.08},
             "pooled": {"epochs": 20, "batch_size": 64, "learning_rate": 0.2, "weight_decay": 0.0},
-            "local_only": {"epochs": 40, "batch_size": 32, "learning_rate": 0.2, "weight_decay": 0.01},
+            "local_only": {"epochs": 60, "batch_size": 32, "learning_rate": 0.1, "weight_decay": 0.003},
         }
     )

@@ -1,11 +1,9 @@
 """A whole run on small studies: what the folder holds, that it repeats, that it stops, and tables that say what was found."""
 
-import dataclasses
 import io
 import json
 import signal
 
-import numpy as np
 import pytest
 from rich.console import Console
 
@@ -125,22 +123,3 @@ def test_a_folder_that_cannot_be_written_stops_before_any_work(config, tmp_path,
     monkeypatch.setattr(run, "prepare", lambda *args, **kwargs: pytest.fail("worked before it looked at the folder"))
     with pytest.raises(fe.errors.ArgumentError, match=r"^workdir: got .*file/run; "):
         run.run_schools(config, tmp_path / "file" / "run")
-
-
-def test_folds_are_means_over_runs(small, config, tmp_path):
-    quick = dataclasses.replace(config, rounds=1)
-    summary = fe.study.run_folds(quick, tmp_path, folds=2, console=Console(file=io.StringIO()))
-    scores = [json.loads((tmp_path / f"fold{fold}-seed0" / "final.json").read_text())["tasks"] for fold in (1, 2)]
-    for name in NAMES:
-        expected = [task[name]["held_out"]["ridge"]["score"] for task in scores]
-        estimate = summary["held_out"][name]["ridge"]
-        assert estimate.folds == pytest.approx(expected)
-        assert estimate.mean == pytest.approx(np.mean(expected))
-        assert estimate.interval.low < estimate.mean < estimate.interval.high
-    assert (tmp_path / "folds.json").is_file()
-
-
-@pytest.mark.parametrize(("argument", "value"), [("folds", 0), ("folds", 6), ("seeds", 0)])
-def test_a_number_of_folds_or_seeds_that_cannot_be_run(argument, value, config, tmp_path):
-    with pytest.raises(fe.errors.ArgumentError, match=f"^{argument}: got {value}; "):
-        fe.study.run_folds(config, tmp_path, **{argument: value})

@@ -1,0 +1,51 @@
+"""The programs from the command line: mistakes end them with one line, and the configuration is valid."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.configs.schools import get_config
+from fedjax_edu.study.config import SchoolsConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = "--config=experiments/configs/schools.py"
+
+
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"experiments.{module}", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((CONFIG, "--config.round=3"), "ConfigError: config.round: got '3'; "),
+        ((CONFIG, "--config.model.widht=3"), "ConfigError: config.model.widht: got '3'; "),
+        (("--config=experiments/configs/absent.py",), "ConfigError: config: got experiments/configs/absent.py; "),
+        ((CONFIG, "--workdir=/dev/null/run"), "ArgumentError: workdir: got /dev/null/run; "),
+    ],
+)
+@pytest.mark.parametrize("module", ["train", "folds"])
+def test_a_mistake_ends_the_program_with_one_line(module, arguments, message):
+    done = run(module, *arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith(message)
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_field_of_a_configuration_file_is_named(tmp_path):
+    (tmp_path / "own.py").write_text((ROOT / "experiments/configs/schools.py").read_text().replace('"rounds"', '"round"'))
+    done = run("train", f"--config={tmp_path / 'own.py'}", f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("ConfigError: config.round: got 200; ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_committed_configuration_keeps_the_protocol():
+    config = SchoolsConfig.from_mapping(get_config().to_dict())
+    assert (config.fold, config.validation) == (1, False)
+    assert config.cohort <= 0.25 * 240 * 0.8 + 1  # of the schools that train
+    assert config.federated.local_epochs >= 1
