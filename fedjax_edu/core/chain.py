@@ -56,7 +56,7 @@ def chain(*links: Link | Chain) -> Chain:
 
     A chain has exactly one reduction (:func:`fedjax_edu.aggregation.mean`), and its links stand in the order
     policy, compress, clip, local noise, quantise, mask, reduce, central noise: noise before a clip would be
-    clipped away, a clip after the sum would bound nothing.
+    clipped away, a clip after the sum would bound nothing. Links of one name are numbered in reports: clip, clip1, ...
 
     Args:
         *links: links, or chains, which are unpacked.
@@ -82,4 +82,5 @@ def chain(*links: Link | Chain) -> Chain:
     places = [PLACES.index(link.place) for link in flat]
     if places != sorted(places):
         raise ArgumentError("aggregator", names, f"order the links as {' -> '.join(PLACES)}")
-    return Chain(tuple(flat))
+    earlier = [names[:position].count(name) for position, name in enumerate(names)]
+    return Chain(tuple(link._replace(name=f"{link.name}{count or ''}") for link, count in zip(flat, earlier, strict=True)))

@@ -109,9 +109,10 @@ def poisson(rate: float) -> Cohort:
 
     def bind(ids: np.ndarray, attributes: dict[str, np.ndarray]) -> Bound:
         capacity, identity = poisson_capacity(len(ids), rate), jnp.asarray(ids)
+        last = jnp.uint32(max(round(rate * 2**32), 1) - 1)  # integers, not floats: a tiny rate keeps its digits
 
         def draw(key: jax.Array, round_: jax.Array) -> Draw:
-            drawn = jax.vmap(lambda client: jax.random.uniform(jax.random.fold_in(key, client)))(identity) < rate
+            drawn = jax.vmap(lambda client: jax.random.bits(jax.random.fold_in(key, client), (), jnp.uint32))(identity) <= last
             (clients,) = jnp.nonzero(drawn, size=capacity, fill_value=0)
             total = jnp.sum(drawn)
             return Draw(clients.astype(jnp.int32), jnp.arange(capacity) < total, total > capacity)

@@ -63,7 +63,7 @@ class Totals(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What one device hands back: totals, the new client states, rejected clients bool [Q], ticks run."""
+    """What one device hands back: totals, the new client states (of rejected clients too), who was rejected bool [Q], ticks run."""
 
     totals: Totals
     states: Tree
@@ -210,8 +210,8 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         accepted &= trees.all_finite(links_state) & trees.all_finite(totals.channels)  # a finite update may still overflow the sum
         outcome = outcome._replace(
             totals=trees.select(accepted, totals, outcome.totals),
-            states=_put_if(accepted, outcome.states, at, state),
-            links_states=_put_if(accepted, outcome.links_states, at, links_state),
+            states=trees.put(outcome.states, at, state),
+            links_states=trees.put(outcome.links_states, at, links_state),
             rejected=outcome.rejected.at[at].set(~accepted),
         )
         slot = jnp.minimum(carry.head, count)
@@ -251,10 +251,6 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
 
 def _select_lanes(here: jax.Array, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(here.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old)
-
-
-def _put_if(flag: jax.Array, tree: Tree, at: jax.Array, row: Tree) -> Tree:
-    return trees.put(tree, at, trees.select(flag, row, trees.index(tree, at)))
 
 
 def _zero_report(metrics: tuple[str, ...]) -> Report:

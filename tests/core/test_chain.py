@@ -125,3 +125,9 @@ def test_exactly_one_reduction(number):
 def test_a_clip_after_the_sum_is_refused():
     with pytest.raises(ArgumentError, match=r"aggregator: got .*mean.*clip"):
         chain(mean(), clip(1.0))
+
+
+def test_links_of_one_name_report_under_names_of_their_own():
+    links = chain(clip(2.0), clip(1.0), mean())
+    assert [link.name for link in links.links] == ["clip", "clip1", "mean"]
+    assert chain(links) == links
