@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -20,7 +21,7 @@ def run(work: Callable[[fe.study.SchoolsConfig], object]) -> None:
 
     def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
-        config = fe.study.SchoolsConfig.from_mapping(_CONFIG.value.to_dict())
+        config = fe.study.SchoolsConfig.from_mapping(_fields())
         fe.configure()
         work(config)
 
@@ -31,16 +32,22 @@ def run(work: Callable[[fe.study.SchoolsConfig], object]) -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """The flags; a field that the configuration file lacks, or a file that is not there, is a ``ConfigError`` that names it."""
-    given = dict(argument.lstrip("-").split("=", 1) for argument in argv if re.match(r"--?config[\w.]*=", argument))
+    """The flags; a field that the configuration file lacks is a ``ConfigError`` that names it."""
     try:
         return app.parse_flags_with_usage(argv)
-    except OSError as error:
-        raise fe.errors.ConfigError(
-            "config", given.get("config"), "name a configuration file, experiments/configs/schools.py for one"
-        ) from error
     except AttributeError as error:
+        given = dict(argument.lstrip("-").split("=", 1) for argument in argv if re.match(r"--?config\.[\w.]+=", argument))
         unknown = next(field for field in given if re.search(rf"\b{field.split('.')[-1]}\b", str(error)))
         hint = re.search(r"Did you mean .*\?", str(error))
         remedy = f"remove it, or use a field of the configuration file. {hint[0] if hint else ''}".strip()
         raise fe.errors.ConfigError(unknown, given[unknown], remedy) from error
+
+
+def _fields() -> dict[str, Any]:
+    try:
+        return _CONFIG.value.to_dict()
+    except OSError as error:  # the flag holds back what went wrong until somebody wants its value
+        path = config_flags.get_config_filename(flags.FLAGS["config"])
+        raise fe.errors.ConfigError(
+            "config", path, "name a configuration file that can be read, experiments/configs/schools.py for one"
+        ) from error

@@ -45,7 +45,7 @@ def standardise(loss: Callable[..., Any]) -> LossFunction:
     Raises:
         LossError: not a function, or one of other arguments.
 
-    >>> standardise(lambda params, batch, key: params * batch)(2.0, jnp.ones(2), None, None).per_example.tolist()
+    >>> standardise(lambda params, batch, key: params * batch)(2.0, jnp.ones(2), jax.random.key(0), jnp.ones(2, bool)).per_example.tolist()
     [2.0, 2.0]
     """
     if not callable(loss):

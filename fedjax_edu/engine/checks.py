@@ -115,9 +115,10 @@ def check_form(state: State, form: State) -> None:
         return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in trees.named_leaves(each)}
 
     found, wanted = leaves(state), leaves(form)
-    if found != wanted or jax.tree.structure(state) != jax.tree.structure(form):
+    structures: list[Any] = [jax.tree.structure(each) for each in (state, form)]
+    if found != wanted or structures[0] != structures[1]:
         differing = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)][:3]
-        got = {name: found.get(name, "missing") for name in differing} or str(jax.tree.structure(state))
+        got = {name: found.get(name, "missing") for name in differing} or str(structures[0])
         remedy = f"use a state of this engine: { ({name: wanted.get(name, 'absent') for name in differing}) }"
         raise ArgumentError("state", got, remedy)
 

@@ -50,4 +50,5 @@ def penalty(effects: Tree, strength: dict[str, jax.Array]) -> jax.Array:
     >>> float(penalty(one, {"intercept": jnp.array([1.0, 3.0]), "slopes": jnp.ones(2), "classrooms": jnp.ones(2)}))
     2.0
     """
-    return 0.5 * sum(jnp.sum(strength[name] * jnp.sum(effects[name].reshape(-1, len(strength[name])) ** 2, axis=0)) for name in strength)
+    terms = [jnp.sum(strength[name] * jnp.sum(effects[name].reshape(-1, len(strength[name])) ** 2, axis=0)) for name in strength]
+    return 0.5 * jnp.sum(jnp.stack(terms))

@@ -26,7 +26,8 @@ def functional(model: nnx.Module) -> tuple[Callable[..., Any], Tree]:
     >>> sorted(params), apply(params, nnx.initializers.ones(None, (4, 3))).shape
     (['bias', 'kernel'], (4, 2))
     """
-    structure, params, rest = nnx.split(model, nnx.Param, ...)
+    split: Any = nnx.split(model, nnx.Param, ...)
+    structure, params, rest = split
     if rest:
         raise ArgumentError(
             "model", sorted(map(str, nnx.to_flat_state(rest).paths)), "keep only nnx.Param in it: clients share no other state"

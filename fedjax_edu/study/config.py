@@ -1,6 +1,7 @@
 """What a school study can be told, with types; a configuration file fills it."""
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -143,9 +144,9 @@ def _read(name: str, kind: Any, value: Any) -> Any:
     if kind is bool:
         fits = isinstance(value, bool)
     else:
-        fits = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool) and value >= 0
+        fits = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool) and 0 <= value < math.inf
     if not fits:
-        raise ConfigError(name, value, f"use a {kind.__name__}" + ("" if kind is bool else " of at least 0"))
+        raise ConfigError(name, value, f"use a {kind.__name__}" + ("" if kind is bool else " of at least 0, and finite"))
     return kind(value)
 
 

@@ -135,8 +135,8 @@ def _show(summary: dict[str, object], console: Console) -> None:
         table.add_column(column)
     wins: dict[str, Estimate | None] = summary["federated_at_least_local"]  # type: ignore[assignment]
     for task in TASKS:
-        if (estimate := wins[task.name]) is not None:
-            table.add_row(task.title, _interval(estimate), _folds(estimate))
+        if (share := wins[task.name]) is not None:
+            table.add_row(task.title, _interval(share), _folds(share))
     console.print(table)
 
 

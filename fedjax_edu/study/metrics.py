@@ -93,8 +93,8 @@ def compare(first: dict[int, float], second: dict[int, float], seed: int = 0) ->
         nothing = Interval(float("nan"), float("nan"))
         return Comparison(0, float("nan"), nothing, float("nan"), nothing)
     won = np.where(difference == 0, 0.5, difference > 0)
-    wins, mean = (
-        over_schools(np.array(common), lambda weight, values=values: float(np.average(values, weights=weight)), seed)
-        for values in (won, difference)
-    )
-    return Comparison(len(common), float(won.mean()), wins, float(difference.mean()), mean)
+
+    def interval(values: np.ndarray) -> Interval:
+        return over_schools(np.array(common), lambda weight: float(np.average(values, weights=weight)), seed)
+
+    return Comparison(len(common), float(won.mean()), interval(won), float(difference.mean()), interval(difference))

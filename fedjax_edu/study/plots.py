@@ -14,7 +14,7 @@ from fedjax_edu.study.results import MODELS, Predictions, Result
 from fedjax_edu.study.tasks import TASKS, Task
 
 COLOURS = dict(zip((task.name for task in TASKS), ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True))  # Okabe and Ito's
-STYLE = {
+STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
