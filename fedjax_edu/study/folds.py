@@ -68,7 +68,10 @@ def run_folds(
             run = dataclasses.replace(config, fold=fold, seed=seed)
             results.append(run_schools(run, Path(workdir) / f"fold{fold}-seed{seed}", console))
     summary: dict[str, object] = {test: _estimates(results, test) for test in TESTS}
-    summary["federated_at_least_local"] = {task.name: _wins(results, task.name) for task in TASKS}
+    summary["federated_at_least_local"] = {
+        "all tasks": _wins(results, [result.federated_at_least_local for result in results]),
+        **{task.name: _wins(results, [result.tasks[task.name].federated_at_least_local for result in results]) for task in TASKS},
+    }
     folder.write_json("folds.json", summary)
     _show(summary, console)
     return summary
@@ -99,10 +102,10 @@ def _estimate(results: Sequence[Result], runs: Sequence[Predictions], model: str
     )
 
 
-def _wins(results: Sequence[Result], task: str) -> Estimate | None:
+def _wins(results: Sequence[Result], comparisons: Sequence[metrics.Comparison | None]) -> Estimate | None:
     """Share of schools where the federated model is at least as good as local-only; None where schools are too small."""
-    comparisons = [(result.fold, result.tasks[task].federated_at_least_local) for result in results]
-    found = [(fold, comparison) for fold, comparison in comparisons if comparison is not None and comparison.schools]
+    pairs = zip(results, comparisons, strict=True)
+    found = [(result.fold, comparison) for result, comparison in pairs if comparison is not None and comparison.schools]
     if not found:
         return None
     wins = np.array([comparison.wins for _, comparison in found])

@@ -15,6 +15,9 @@ def show(result: Result, console: Console) -> None:
     for task in TASKS:
         console.print(task_table(task, result.tasks[task.name]))
         console.print(against_local(result.tasks[task.name]), highlight=False)
+    if (overall := result.federated_at_least_local) is not None and overall.schools:
+        means = f"at least as good as local-only in {share(overall)} of {overall.schools} schools"
+        console.print(f"\nOver a school's tasks together: federated {means}.", highlight=False)
     up, down = result.bytes_up / 1e6, result.bytes_down / 1e6
     console.print(
         f"\n{result.rounds} rounds, {up:,.1f} MB sent by schools, {down:,.1f} MB received; fold {result.fold}, seed {result.seed}."

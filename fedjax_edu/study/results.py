@@ -1,7 +1,7 @@
 """What a run found: scores of every model on both tests, and the federation against schools alone."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class TaskResult:
         metric: R2 or AUC.
         held_out: scores by model on schools that took no part.
         within: scores by model on other pupils of the schools that took part.
-        local_only: which local-only model counts: the one that more schools prefer to the federated model.
+        local_only: which local-only model counts: the one whose mean over schools is higher on the within-school test.
         federated_at_least_local: federated against that one, school by school on the within-school test.
     """
 
@@ -90,6 +90,7 @@ class Result:
         bytes_up: bytes that schools sent.
         bytes_down: bytes that schools received.
         tasks: results by task.
+        federated_at_least_local: federated against local-only, a school's score being the mean over its tasks.
         predictions: ``{test: one entry a task}``.
     """
 
@@ -100,6 +101,7 @@ class Result:
     bytes_up: int
     bytes_down: int
     tasks: dict[str, TaskResult]
+    federated_at_least_local: metrics.Comparison | None
     predictions: dict[str, tuple[Predictions, ...]]
 
     def summary(self) -> dict[str, object]:
@@ -120,16 +122,37 @@ def collect(data: SchoolData, side: Side, models: Mapping[str, np.ndarray]) -> t
 
 def task_result(held_out: Predictions, within: Predictions) -> TaskResult:
     """Scores and comparison of one task from its predictions on both tests."""
-    schools = {model: within.by_school(model) for model in within.models}
-    against = {model: metrics.compare(schools["federated"], schools[model]) for model in LOCAL if model in schools}
-    strongest = min(against, key=lambda model: np.nan_to_num(against[model].wins), default=None)
+    local = stronger_local(within)
     return TaskResult(
         metric=held_out.task.metric,
         held_out=_scores(held_out),
         within=_scores(within),
-        local_only=strongest,
-        federated_at_least_local=against[strongest] if strongest else None,
+        local_only=local,
+        federated_at_least_local=metrics.compare(within.by_school("federated"), within.by_school(local)) if local else None,
     )
+
+
+def stronger_local(within: Predictions) -> str | None:
+    """The local-only model with the higher mean over schools, over all rows where no school has enough; None without any."""
+
+    def strength(model: str) -> float:
+        scores = within.by_school(model)
+        return float(np.mean(list(scores.values()))) if scores else within.score(model)
+
+    return max((model for model in LOCAL if model in within.models), key=strength, default=None)
+
+
+def over_tasks(within: Sequence[Predictions]) -> metrics.Comparison | None:
+    """Federated against local-only by school: the mean difference over the tasks for which the school has enough rows."""
+    pairs = [(one.by_school("federated"), one.by_school(local)) for one in within if (local := stronger_local(one))]
+    if not pairs:
+        return None
+    schools = sorted({school for first, second in pairs for school in first.keys() & second.keys()})
+    difference = {
+        school: float(np.mean([first[school] - second[school] for first, second in pairs if school in first and school in second]))
+        for school in schools
+    }
+    return metrics.compare(difference, dict.fromkeys(schools, 0.0))
 
 
 def _scores(predictions: Predictions) -> dict[str, Score]:

@@ -12,7 +12,7 @@ from fedjax_edu.engine import State
 from fedjax_edu.study import baselines, plots, report
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.federation import History, Interruption, run_federation, stoppable
-from fedjax_edu.study.results import Result, collect, task_result
+from fedjax_edu.study.results import Result, collect, over_tasks, task_result
 from fedjax_edu.study.run_folder import RunFolder, versions
 from fedjax_edu.study.schools import SchoolData, Side, prepare
 from fedjax_edu.study.tasks import TASKS
@@ -109,6 +109,7 @@ def _result(data: SchoolData, config: SchoolsConfig, outputs: Outputs, history: 
         bytes_up=history.total("bytes_up"),
         bytes_down=history.total("bytes_down"),
         tasks={task.name: task_result(held_out, within) for task, held_out, within in pairs},
+        federated_at_least_local=over_tasks(predictions["within"]),
         predictions=predictions,
     )
 

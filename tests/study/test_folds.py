@@ -9,7 +9,7 @@ from rich.console import Console
 
 import fedjax_edu as fe
 from fedjax_edu.study import folds
-from fedjax_edu.study.results import Predictions, Result, task_result
+from fedjax_edu.study.results import Predictions, Result, over_tasks, task_result
 from fedjax_edu.study.tasks import NAMES, TASKS
 
 
@@ -31,7 +31,7 @@ def made_up(fold: int, seed: int) -> Result:
     tasks = {
         task.name: task_result(*(predictions[test][position] for test in ("held_out", "within"))) for position, task in enumerate(TASKS)
     }
-    return Result("complete", fold, seed, 1, 0, 0, tasks, predictions)
+    return Result("complete", fold, seed, 1, 0, 0, tasks, over_tasks(predictions["within"]), predictions)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,8 @@ def test_the_share_of_schools_is_the_mean_over_runs(summary):
         shares = [made_up(fold, seed).tasks[name].federated_at_least_local.wins for fold in (1, 2, 3) for seed in (0, 1)]
         assert found["federated_at_least_local"][name].mean == pytest.approx(np.mean(shares))
         assert np.mean(shares) > 0.8
+    overall = [made_up(fold, seed).federated_at_least_local.wins for fold in (1, 2, 3) for seed in (0, 1)]
+    assert found["federated_at_least_local"]["all tasks"].mean == pytest.approx(np.mean(overall))
     assert "Federated at least as good as local-only" in text
 
 
