@@ -62,7 +62,7 @@ def schools(path: Path, held_out: Sequence[Predictions], within: Sequence[Predic
 
     Where no school has enough rows within, held-out schools are shown: the federated model against pooled ridge.
     """
-    with _figure(path, columns=len(TASKS), width=3.6 * len(TASKS), height=4.6) as (figure, axes):
+    with _figure(path, columns=len(TASKS), width=3.6 * len(TASKS), height=4.2) as (figure, axes):
         for axis, task, outside, inside in zip(axes, TASKS, held_out, within, strict=True):
             local = result.tasks[task.name].local_only
             comparison = result.tasks[task.name].federated_at_least_local
@@ -82,16 +82,14 @@ def _scatter(axis: Any, task: Task, predictions: Predictions, other: str, note: 
     x, y = np.array([second[school] for school in common]), np.array([first[school] for school in common])
     both = np.concatenate([x, y])
     low, high = float(np.quantile(both, 0.04)) - 0.04, float(both.max()) + 0.04
-    outside = int(((x < low) | (y < low)).sum())
     axis.plot([low, high], [low, high], color=GREY, linewidth=1)
-    axis.scatter(np.maximum(x, low), np.maximum(y, low), s=26, color=COLOURS[task.name], alpha=0.75, linewidth=0, clip_on=False)
+    axis.scatter(np.maximum(x, low), np.maximum(y, low), s=26, color=COLOURS[task.name], alpha=0.75, linewidth=0, clip_on=False, zorder=3)
     name = task.metric.replace("R2", "R²")
     axis.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel=f"{MODELS[other]}, {name}", ylabel=f"federated, {name}")
-    edge = f"\n{outside} further down, drawn at the edge" if outside else ""
-    axis.text(0.03, 0.97, note + edge, transform=axis.transAxes, va="top", fontsize=8, color=TEXT)
-    axis.text(
-        0.97, 0.03, f"mean {number(y.mean())} against {number(x.mean())}", transform=axis.transAxes, ha="right", fontsize=8, color=TEXT
-    )
+    lines = [note, f"mean {number(y.mean())} against {number(x.mean())}"]
+    if (outside := int(((x < low) | (y < low)).sum())) > 0:
+        lines.append(f"{outside} further down, drawn at the edge")
+    axis.text(0.97, 0.03, "\n".join(lines), transform=axis.transAxes, ha="right", va="bottom", fontsize=8, color=TEXT)
 
 
 def _smooth(values: np.ndarray, window: int = 9) -> np.ndarray:
