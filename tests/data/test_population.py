@@ -102,7 +102,7 @@ def with_value(shape, position, value, dtype=np.float64):
 
 
 REFUSED = {
-    "offsets of two axes": ({"offsets": OFFSETS[None]}, ["offsets", "(1, 4)"]),
+    "offsets of two axes": ({"offsets": OFFSETS[None]}, ["offsets", "[1, 4]"]),
     "float offsets": ({"offsets": OFFSETS / 1}, ["offsets", "float64"]),
     "ragged offsets": ({"offsets": [[0, 1], [2]]}, ["offsets", "[[0, 1], [2]]"]),
     "random key": ({"arrays": {"key": jax.random.key(0)}}, ["arrays.key"]),
