@@ -1,9 +1,13 @@
 """Real schools: one model with four heads for HSB82 and STAR, trained by federated averaging over 193 of 240 schools.
 
-Hardware: two CPU cores.
+Hardware: two CPU cores; about a minute, the first preparation of the data included, and six for the five folds.
 
     python -m experiments.train --config=experiments/configs/schools.py
     python -m experiments.folds --config=experiments/configs/schools.py
+
+Expected on held-out schools, mean over five folds with seed 0: R² .191 for HSB82, .698 for STAR mathematics, .706 for
+reading; AUC .722 for leaving. At least as good as local-only in 83 % of the schools over all their tasks (mathematics 83 %,
+reading 75 %, leaving 75 %).
 
 Every choice below was made on ``--config.validation=True``, where the training schools of fold 1 are split once more and
 its test rows are left out; it was fixed before any fold was scored. Learning rates are for the mean over members.

@@ -137,9 +137,10 @@ def _show(summary: dict[str, object], console: Console) -> None:
     for column in ("task", "share", "each fold"):
         table.add_column(column)
     wins: dict[str, Estimate | None] = summary["federated_at_least_local"]  # type: ignore[assignment]
-    for task in TASKS:
-        if (share := wins[task.name]) is not None:
-            table.add_row(task.title, _interval(share), _folds(share))
+    titles = {"all tasks": "all of a school's tasks", **{task.name: task.title for task in TASKS}}
+    for name, title in titles.items():
+        if (share := wins[name]) is not None:
+            table.add_row(title, _interval(share), _folds(share))
     console.print(table)
 
 

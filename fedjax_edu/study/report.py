@@ -14,7 +14,8 @@ def show(result: Result, console: Console) -> None:
     """Prints a table for each task, and what the federation cost."""
     for task in TASKS:
         console.print(task_table(task, result.tasks[task.name]))
-        console.print(against_local(result.tasks[task.name]), highlight=False)
+        if (sentence := against_local(result.tasks[task.name])) is not None:
+            console.print(sentence, highlight=False)
     if (overall := result.federated_at_least_local) is not None and overall.schools:
         means = f"at least as good as local-only in {share(overall)} of {overall.schools} schools"
         console.print(f"\nOver a school's tasks together: federated {means}.", highlight=False)
@@ -40,10 +41,12 @@ def task_table(task: Task, result: TaskResult) -> Table:
     return table
 
 
-def against_local(result: TaskResult) -> str:
-    """One sentence: in how many schools the federated model is at least as good as the school alone."""
+def against_local(result: TaskResult) -> str | None:
+    """One sentence: in how many schools the federated model is at least as good as the school alone; None without a local model."""
     comparison = result.federated_at_least_local
-    if comparison is None or comparison.schools == 0:
+    if comparison is None:
+        return None
+    if comparison.schools == 0:
         return f"No school has {MIN_ROWS} rows in the within-school test: schools are not compared one by one."
     return f"Federated at least as good as {MODELS[result.local_only or '']} in {share(comparison)} of {comparison.schools} schools."
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import fedjax_edu as fe
-from fedjax_edu.study import folds
+from fedjax_edu.study import folds, report
 from fedjax_edu.study.results import Predictions, Result, over_tasks, task_result
 from fedjax_edu.study.tasks import NAMES, TASKS
 
@@ -64,6 +64,7 @@ def test_the_share_of_schools_is_the_mean_over_runs(summary):
         assert np.mean(shares) > 0.8
     overall = [made_up(fold, seed).federated_at_least_local.wins for fold in (1, 2, 3) for seed in (0, 1)]
     assert found["federated_at_least_local"]["all tasks"].mean == pytest.approx(np.mean(overall))
+    assert f"all of a school's tasks │ {report.number(np.mean(overall))}" in text
     assert "Federated at least as good as local-only" in text
 
 
