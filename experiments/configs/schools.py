@@ -45,6 +45,6 @@ def get_config() -> ConfigDict:
             },
             "effects": {"steps": 150, "batch_size": 64, "learning_rate": 0.08},
             "pooled": {"epochs": 20, "batch_size": 64, "learning_rate": 0.2, "weight_decay": 0.0},
-            "local_only": {"epochs": 60, "batch_size": 32, "learning_rate": 0.1, "weight_decay": 0.003},
+            "local_only": {"epochs": 60, "batch_size": 32, "learning_rate": 0.1, "weight_decay": 0.003, "clip": 1.0},
         }
     )

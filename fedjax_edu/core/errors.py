@@ -1,5 +1,6 @@
 """Typed errors: each names the argument, the value it was given and what would be right."""
 
+import importlib.util
 import math
 import numbers
 import sys
@@ -45,6 +46,27 @@ class LossError(ArgumentError):
 
 class MissingDependencyError(FedjaxEduError, ImportError):
     """An optional package is needed for this call; the message carries the pip command."""
+
+
+def require(work: str, extra: str, *packages: str) -> None:
+    """Makes sure that optional packages are installed, before any of the work that needs them.
+
+    Args:
+        work: what needs them, as errors call it.
+        extra: the extra of fedjax_edu that installs them.
+        *packages: names to import.
+
+    Raises:
+        MissingDependencyError: the first that is missing, with the pip command.
+
+    >>> require("the study", "study", "numpy", "absent")
+    Traceback (most recent call last):
+    ...
+    fedjax_edu.core.errors.MissingDependencyError: absent: not installed, and the study needs it; pip install "fedjax_edu[study]"
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(f'{package}: not installed, and {work} needs it; pip install "fedjax_edu[{extra}]"')
 
 
 class ConfigError(ArgumentError):

@@ -1,6 +1,5 @@
 """Small functions on pytrees that jax.tree does not have."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -80,12 +79,6 @@ def put(tree: Tree, position: jax.Array | int, row: Tree) -> Tree:
 def add(left: Tree, right: Tree) -> Tree:
     """Leafwise sum."""
     return jax.tree.map(jnp.add, left, right)
-
-
-def struct(tree: Tree, leading: Callable[[Any], tuple[int, ...]] | None = None) -> Tree:
-    """Shapes and dtypes of a tree; `leading` may replace each leaf's shape."""
-    shape = leading or (lambda leaf: leaf.shape)
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(shape(leaf), leaf.dtype), tree)
 
 
 def byte_size(tree: Tree) -> int:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fedjax_edu.core.errors import ArgumentError, MissingDependencyError
+from fedjax_edu.core.errors import ArgumentError, require
 from fedjax_edu.data.population import Population
 
 _BUILDERS = {"hsb82": "Hsb82", "star": "Star"}  # data set and module -> class
@@ -71,12 +71,8 @@ def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
 def _builder_class(name: str) -> Any:
     if not isinstance(name, str) or name not in _BUILDERS:
         raise ArgumentError("name", name, f"use one of {sorted(_BUILDERS)}")
-    try:
-        module = importlib.import_module(f"fedjax_edu.data.builders.{name}")
-    except ModuleNotFoundError as error:
-        message = f'{error.name}: not installed, and the data set {name!r} needs it; pip install "fedjax_edu[data]"'
-        raise MissingDependencyError(message) from error
-    return getattr(module, _BUILDERS[name])
+    require(f"the data set {name!r}", "data", "tensorflow_datasets")
+    return getattr(importlib.import_module(f"fedjax_edu.data.builders.{name}"), _BUILDERS[name])
 
 
 def _opened(builder_class: Any, folder: Path) -> Population:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.errors import ArgumentError, check_integer, check_positive
 from fedjax_edu.data import validation
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.summary import size_quantiles
@@ -111,8 +111,8 @@ def dirichlet(
     array([50, 50])
     """
     whole, clients, rng = _prepare(arrays, clients, seed, allow_nonfinite)
-    alpha = validation.check_positive("alpha", alpha)
-    min_size = validation.check_count("min_size", min_size, at_least=0)
+    alpha = check_positive("alpha", alpha)
+    min_size = check_integer("min_size", min_size, at_least=0)
     _, label = _classes(whole, labels)
     counts = np.bincount(label)
     for _ in range(_MAX_DRAWS if min_size * clients <= whole.num_examples else 0):
@@ -150,7 +150,7 @@ def shards(
     True
     """
     whole, clients, rng = _prepare(arrays, clients, seed, allow_nonfinite)
-    per_client = validation.check_count("shards_per_client", shards_per_client)
+    per_client = check_integer("shards_per_client", shards_per_client)
     classes, label = _classes(whole, labels)
     total = clients * per_client
     if not len(classes) <= total <= whole.num_examples:
@@ -184,7 +184,7 @@ def lognormal_sizes(
     np.int64(100)
     """
     whole, clients, rng = _prepare(arrays, clients, seed, allow_nonfinite)
-    weights = np.exp(validation.check_positive("sigma", sigma) * rng.standard_normal(clients))
+    weights = np.exp(check_positive("sigma", sigma) * rng.standard_normal(clients))
     return _dealt(whole, _owners_at_random(_skewed_sizes(whole, weights, min_size), rng), clients, labels)
 
 
@@ -206,7 +206,7 @@ def zipf_sizes(
     [3, 4, 6, 12]
     """
     whole, clients, rng = _prepare(arrays, clients, seed, allow_nonfinite)
-    weights = rng.permutation(np.arange(1, clients + 1) ** -validation.check_positive("exponent", exponent))
+    weights = rng.permutation(np.arange(1, clients + 1) ** -check_positive("exponent", exponent))
     return _dealt(whole, _owners_at_random(_skewed_sizes(whole, weights, min_size), rng), clients, labels)
 
 
@@ -242,7 +242,7 @@ def _whole(arrays: Any, allow_nonfinite: Iterable[str]) -> Population:
 
 def _prepare(arrays: Any, clients: Any, seed: Any, allow_nonfinite: Iterable[str]) -> tuple[Population, int, np.random.Generator]:
     whole = _whole(arrays, allow_nonfinite)
-    return whole, validation.check_count("clients", clients), np.random.default_rng(validation.check_seed(seed))
+    return whole, check_integer("clients", clients), np.random.default_rng(validation.check_seed(seed))
 
 
 def _values(whole: Population, argument: str, key: Any) -> np.ndarray:
@@ -267,7 +267,7 @@ def _shares_of(total: int, weights: np.ndarray) -> np.ndarray:
 
 
 def _skewed_sizes(whole: Population, weights: np.ndarray, min_size: Any) -> np.ndarray:
-    min_size = validation.check_count("min_size", min_size, at_least=0)
+    min_size = check_integer("min_size", min_size, at_least=0)
     spare = whole.num_examples - min_size * len(weights)
     if spare < 0:
         raise ArgumentError("min_size", min_size, f"{whole.num_examples} rows allow {whole.num_examples // len(weights)} a client at most")

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_edu.core.errors import ArgumentError, DataError
+from fedjax_edu.core.errors import ArgumentError, DataError, check_integer
 from fedjax_edu.core.trees import named_leaves
 
 RESERVED_ID = np.uint32(2**32 - 1)  # the engine pads cohorts with it
@@ -147,23 +147,9 @@ def row_values(argument: str, key: Any, named: Mapping[str, np.ndarray], num_exa
     return values
 
 
-def check_count(argument: str, value: Any, *, at_least: int = 1) -> int:
-    """A whole number, not below a bound, as a Python integer."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < at_least:
-        raise ArgumentError(argument, value, f"use an integer, {at_least} or more")
-    return int(value)
-
-
-def check_positive(argument: str, value: Any) -> float:
-    """A positive finite number as a Python float."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
-        raise ArgumentError(argument, value, "use a positive finite number")
-    return float(value)
-
-
 def check_seed(seed: Any) -> int:
     """A seed as a non-negative Python integer."""
-    return check_count("seed", seed, at_least=0)
+    return check_integer("seed", seed, at_least=0)
 
 
 def check_fractions(fractions: Any) -> np.ndarray:

@@ -22,7 +22,7 @@ from fedjax_edu.engine import checks, evaluation, rounds, tiles
 from fedjax_edu.engine.cohorts import Cohort
 from fedjax_edu.engine.lanes import measuring
 from fedjax_edu.engine.plan import ExecutionPlan
-from fedjax_edu.engine.reporting import to_info, traffic
+from fedjax_edu.engine.reporting import Traffic, to_info, traffic
 from fedjax_edu.engine.resident import Resident, place
 from fedjax_edu.engine.schedule import LocalRows, replay_round
 from fedjax_edu.engine.state import Evaluation, Info, State
@@ -101,10 +101,6 @@ class Engine:
         seed = checks.check_seed(seed)
         checks.check_params(params, self.population)
         params = jax.tree.map(jnp.array, params)
-        modules = assign(params) if self._modules is None else self._modules
-        split = modules.split(params)
-        if not jax.tree.leaves((split.shared, split.personal)):
-            raise ArgumentError("modules", modules.kinds, "leave at least one module shared or personal: there is nothing to train")
         self._compiled(params)
         state = self._begin(self._resident, params, jax.random.key(seed))
         return jax.device_put(state, self._sharding)
@@ -112,6 +108,8 @@ class Engine:
     def _begin(self, resident: Resident, params: Tree, key: jax.Array) -> State:
         modules = self._modules or assign(params)
         split = modules.split(params)
+        if not jax.tree.leaves((split.shared, split.personal)):
+            raise ArgumentError("modules", modules.kinds, "leave at least one module shared or personal: there is nothing to train")
         meta, everyone = Meta(self.population.num_clients, modules), jnp.arange(self.population.num_clients)
         infos = resident.infos(everyone, 0, len(self._algorithm.stages[0].phases), len(modules.names))
         return State(
@@ -144,7 +142,7 @@ class Engine:
             chunks.append(jax.tree.map(lambda leaf, active=active: np.asarray(leaf[:active]), records))
             left -= active
         records = jax.tree.map(lambda *leaves: np.concatenate(leaves), *chunks)
-        return state, to_info(records, compiled.program, traffic(compiled.program, state, self._resident))
+        return state, to_info(records, compiled.program, compiled.traffic)
 
     def evaluate(self, state: State, population: Population) -> Evaluation:
         """Weighted means of losses and metrics, overall and per client; clients never seen use the federation's modules.
@@ -260,10 +258,15 @@ class Engine:
                 measured=self._measured,
                 report_rejected=self._report_rejected,
             )
-            chunk = partial(rounds.run_chunk, program, self._sampler, self.layout.chunk)
-            final = jax.jit(partial(rounds.run_final, program), out_shardings=self._sharding)
             shapes = jax.eval_shape(partial(self._begin, self._resident), params, jax.eval_shape(lambda: jax.random.key(0)))
-            self._programs[form] = _Compiled(program, shapes, jax.jit(chunk, out_shardings=(self._sharding, self._replicated)), final)
+            chunk = partial(rounds.run_chunk, program, self._sampler, self.layout.chunk)
+            self._programs[form] = _Compiled(
+                program=program,
+                form=shapes,
+                traffic=traffic(program, shapes, self._resident),
+                chunk=jax.jit(chunk, out_shardings=(self._sharding, self._replicated)),
+                final=jax.jit(partial(rounds.run_final, program), out_shardings=self._sharding),
+            )
         return self._programs[form]
 
 
@@ -272,5 +275,6 @@ class _Compiled(NamedTuple):
 
     program: rounds.Program
     form: State
+    traffic: Traffic
     chunk: jax.stages.Wrapped
     final: jax.stages.Wrapped

@@ -1,5 +1,6 @@
 """From the sums of compiled rounds to what users read."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,8 +20,8 @@ class Traffic(NamedTuple):
 
 
 def traffic(program: Program, state: State, resident: Resident) -> Traffic:
-    """Sizes of what one client sends and receives, found by tracing a round; nothing runs."""
-    sent, values = jax.eval_shape(lambda: exchanged(program, state, resident))
+    """Sizes of what one client sends and receives, found by tracing a round; nothing runs, `state` may be shapes."""
+    sent, values = jax.eval_shape(partial(exchanged, program), state, resident)
     up = tuple({name: program.modules.bytes_of(value) for name, value in channels.items()} for channels in values)
     return Traffic(up, trees.byte_size(sent))
 

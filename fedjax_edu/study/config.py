@@ -80,12 +80,13 @@ class PooledConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LocalOnlyConfig:
-    """Every school's own network."""
+    """Every school's own network; gradients are clipped to a norm, or a few of hundreds of lone schools would diverge."""
 
     epochs: int
     batch_size: int
     learning_rate: float
     weight_decay: float
+    clip: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

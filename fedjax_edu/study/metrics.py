@@ -12,7 +12,7 @@ RESAMPLES = 1000
 
 
 def score(task: Task, targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """R² or AUC, exactly; NaN where it does not exist (no variation in the targets).
+    """R² or AUC, exactly; NaN where it does not exist: no variation in the targets, or a prediction that is not finite.
 
     Args:
         task: says which.
@@ -23,7 +23,7 @@ def score(task: Task, targets: np.ndarray, predictions: np.ndarray, weights: np.
     from sklearn.metrics import r2_score, roc_auc_score
 
     seen = targets if weights is None else targets[weights > 0]
-    if len(seen) < 2 or seen.min() == seen.max():
+    if len(seen) < 2 or seen.min() == seen.max() or not np.isfinite(predictions).all():
         return float("nan")
     return float((roc_auc_score if task.binary else r2_score)(targets, predictions, sample_weight=weights))
 

