@@ -23,4 +23,5 @@ def mean() -> Link:
         server=lambda server, aggregates, key: (server, aggregates),
         sensitivity=lambda bound: bound,
         needs="sum",
+        stack=lambda server, stacks, key: (server, {name: stack.sum() for name, stack in stacks.items()}),
     )

@@ -1,26 +1,20 @@
 """Federated averaging, with any client and server optimiser."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_edu.algorithms import local_sgd, server
+from fedjax_edu.algorithms import arguments, local_sgd, server
+from fedjax_edu.algorithms.server import ServerState
 from fedjax_edu.core import loss as losses
-from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregate, Algorithm, Channel, ClientInfo, Meta, Phase, Report, Stage
+from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregates, Algorithm, Channel, ClientInfo, Meta, Phase, Report, Stage
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.local import Batch, LocalTraining
 from fedjax_edu.core.modules import Params, join
-from fedjax_edu.core.trees import Tree, global_norm
-
-
-class ServerState(NamedTuple):
-    """The federation's parameters and the server optimiser's state over the shared ones."""
-
-    params: Params
-    optimizer: optax.OptState
+from fedjax_edu.core.trees import Tree
 
 
 def fedavg(
@@ -63,13 +57,9 @@ def fedavg(
     update that is not finite is dropped, and modules that nobody trained keep their optimiser moments.
     """
     server_optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
-    local_sgd.check_optimizer("client_optimizer", client_optimizer)
-    local_sgd.check_optimizer("server_optimizer", server_optimizer)
-    if not isinstance(weighting, str) or weighting not in WEIGHTINGS:
-        raise ArgumentError("weighting", weighting, f"use one of {sorted(WEIGHTINGS)}")
-    for name, work in (("local", local), ("fine_tuning", fine_tuning)):
-        if not isinstance(work, LocalTraining) and not (work is None and name == "fine_tuning"):
-            raise ArgumentError(name, work, "use fe.LocalTraining(epochs=1, batch_size=20)")
+    arguments.check(local=local, weighting=weighting, client_optimizer=client_optimizer, server_optimizer=server_optimizer)
+    if fine_tuning is not None:
+        arguments.check_local("fine_tuning", fine_tuning)
     standard = losses.standardise(loss)
 
     def init_server(params: Params, meta: Meta) -> ServerState:
@@ -77,29 +67,28 @@ def fedavg(
             raise ArgumentError("fine_tuning", fine_tuning, "assign personal modules for it to train, or leave it out")
         return ServerState(params, server.init(server_optimizer, params.shared))
 
-    def begin(shared: Params, personal: Tree, info: ClientInfo, key: jax.Array) -> local_sgd.Local:
-        return local_sgd.start(client_optimizer, shared, personal)
+    def begin(state: ServerState, personal: Tree, info: ClientInfo, key: jax.Array) -> local_sgd.Local:
+        return local_sgd.start(client_optimizer, state.params.shared, personal)
 
-    def step(shared: Params, local: local_sgd.Local, batch: Batch, key: jax.Array) -> tuple[local_sgd.Local, Report]:
-        return local_sgd.step(standard, client_optimizer, shared.frozen, local, batch, key)
+    def step(state: ServerState, local: local_sgd.Local, batch: Batch, key: jax.Array) -> tuple[local_sgd.Local, Report]:
+        slope, report = local_sgd.gradient(standard, local.params, state.params.frozen, batch, key)
+        return local_sgd.descend(client_optimizer, local, slope), report
 
-    def finish(shared: Params, local: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
+    def finish(state: ServerState, local: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
         weight = WEIGHTINGS[weighting](info)
-        update = Channel(local_sgd.difference(shared, local), local_sgd.holdings(info, weight), private=True)
-        return {"update": update}, local_sgd.personal(shared, local), weight
+        update = Channel(local_sgd.difference(state.params.shared, local), local_sgd.holdings(info, weight), private=True)
+        return {"update": update}, local_sgd.personal(state.params, local), weight
 
-    def apply(state: ServerState, aggregates: dict[str, Aggregate], key: jax.Array) -> tuple[ServerState, dict[str, jax.Array]]:
-        shared, optimizer = server.step(server_optimizer, state.params.shared, state.optimizer, aggregates["update"])
-        norm = global_norm(aggregates["update"].mean())
-        return ServerState(state.params._replace(shared=shared), optimizer), {"update_norm": norm}
+    def apply(state: ServerState, aggregates: Aggregates, key: jax.Array) -> tuple[ServerState, dict[str, jax.Array]]:
+        return server.step(server_optimizer, state, aggregates["update"])
 
     training = Stage(
-        broadcast=lambda state, aggregates: state.params,
+        broadcast=lambda state, aggregates: state,
         start=begin,
-        phases=(Phase(local, lambda shared, local, info: local, step),),
+        phases=(Phase(local, lambda state, local, info: local, step),),
         finish=finish,
-        sent=lambda shared: shared.shared,
-        trained=local_sgd.trained,
+        sent=lambda state: state.params.shared,
+        trained=lambda state, local: local_sgd.trained(state.params, local),
     )
     return Algorithm(
         init_server=init_server,
@@ -108,22 +97,21 @@ def fedavg(
         apply=apply,
         loss=standard,
         model=lambda state, personal: state.params.merge() if personal is None else state.params._replace(personal=personal).merge(),
-        final=() if fine_tuning is None else (_personal_only(training, standard, client_optimizer, fine_tuning),),
+        final=() if fine_tuning is None else (_personal_only(training, fine_tuning),),
+        weighting=weighting,
     )
 
 
-def _personal_only(training: Stage, loss: losses.LossFunction, optimizer: optax.GradientTransformation, work: LocalTraining) -> Stage:
+def _personal_only(training: Stage, work: LocalTraining) -> Stage:
     """The training stage with shared modules fixed: they are moved to the frozen part before the client starts."""
 
-    def broadcast(state: ServerState, aggregates: None) -> Params:
+    def broadcast(state: ServerState, aggregates: Aggregates) -> ServerState:
         params = state.params
-        return Params(jax.tree.map(lambda _: None, params.shared), params.personal, join(params.shared, params.frozen))
+        nothing = jax.tree.map(lambda _: None, params.shared)
+        return state._replace(params=Params(nothing, params.personal, join(params.shared, params.frozen)))
 
-    def step(shared: Params, local: local_sgd.Local, batch: Batch, key: jax.Array) -> tuple[local_sgd.Local, Report]:
-        return local_sgd.step(loss, optimizer, shared.frozen, local, batch, key)
+    def finish(state: ServerState, local: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
+        return {}, local_sgd.personal(state.params, local), jnp.ones(())
 
-    def finish(shared: Params, local: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
-        return {}, local_sgd.personal(shared, local), jnp.ones(())
-
-    phase = Phase(work, lambda shared, local, info: local, step)
-    return training._replace(broadcast=broadcast, phases=(phase,), finish=finish)
+    (phase,) = training.phases
+    return training._replace(broadcast=broadcast, phases=(phase._replace(data=work),), finish=finish)

@@ -1,13 +1,21 @@
-"""The server's optimiser step on an aggregated update."""
+"""The server's half: its state, and its optimiser's step on an aggregated update."""
+
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from fedjax_edu.core.algorithm import Aggregate
-from fedjax_edu.core.trees import Tree
+from fedjax_edu.core.modules import NO_MODULE, Params
+from fedjax_edu.core.trees import Tree, global_norm
 
-_NO_MODULE = -1
+
+class ServerState(NamedTuple):
+    """The federation's parameters and the server optimiser's state over the shared ones."""
+
+    params: Params
+    optimizer: optax.OptState
 
 
 def init(optimizer: optax.GradientTransformation, shared: Tree) -> optax.OptState:
@@ -16,28 +24,41 @@ def init(optimizer: optax.GradientTransformation, shared: Tree) -> optax.OptStat
         return optimizer.init(shared)
 
 
-def step(optimizer: optax.GradientTransformation, shared: Tree, state: optax.OptState, update: Aggregate) -> tuple[Tree, optax.OptState]:
+def step(optimizer: optax.GradientTransformation, state: Any, update: Aggregate) -> tuple[Any, dict[str, jax.Array]]:
     r"""One optimiser step with gradient :math:`-\bar\Delta`.
 
     A module whose weights sum to 0 keeps its value and its moments bit for bit; counters that belong to no module advance.
 
     Args:
         optimizer: any optax transformation.
-        shared: shared parameters.
-        state: the optimiser's state over them.
+        state: a NamedTuple with the fields of :class:`ServerState`, and perhaps others.
         update: the aggregated update.
 
     Returns:
-        New parameters and state.
+        The state after the step, and ``update_norm``.
     """
-    owners = update.modules.owners(shared)
-    gradient = jax.tree.map(lambda mean, leaf: -mean.astype(leaf.dtype), update.mean(), shared)
+    mean = update.mean()
+    gradient = jax.tree.map(lambda mean, leaf: -mean.astype(leaf.dtype), mean, state.params.shared)
+    shared, optimizer_state = move(optimizer, state.params.shared, state.optimizer, gradient, update)
+    return state._replace(params=state.params._replace(shared=shared), optimizer=optimizer_state), {"update_norm": global_norm(mean)}
+
+
+def move(
+    optimizer: optax.GradientTransformation, shared: Tree, state: optax.OptState, gradient: Tree, trained: Aggregate
+) -> tuple[Tree, optax.OptState]:
+    """Parameters and optimiser state after a step along a gradient, in the modules to which `trained` gives a weight."""
     with jax.numpy_dtype_promotion("standard"):
         updates, new_state = optimizer.update(gradient, state, shared)
         new_shared = optax.apply_updates(shared, updates)
+    owners = trained.modules.owners(shared)
+    state_owners = optax.tree_map_params(optimizer, lambda _, owner: owner, new_state, owners, transform_non_params=lambda _: NO_MODULE)
+    return keep_untrained(trained, owners, new_shared, shared), keep_untrained(trained, state_owners, new_state, state)
+
+
+def keep_untrained(trained: Aggregate, owners: Tree, new: Tree, old: Tree) -> Tree:
+    """`new` in the modules to which `trained` gives a weight and outside of all modules, `old` bit for bit elsewhere."""
 
     def keep(new: jax.Array, old: jax.Array, owner: int) -> jax.Array:
-        return new if owner == _NO_MODULE else jnp.where(update.weight[owner] > 0, new, old)
+        return new if owner == NO_MODULE else jnp.where(trained.weight[owner] > 0, new, old)
 
-    state_owners = optax.tree_map_params(optimizer, lambda _, owner: owner, new_state, owners, transform_non_params=lambda _: _NO_MODULE)
-    return jax.tree.map(keep, new_shared, shared, owners), jax.tree.map(keep, new_state, state, state_owners)
+    return jax.tree.map(keep, new, old, owners)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedjax_edu.core.local import FullPass, LocalTraining
 from fedjax_edu.core.loss import Loss, LossFunction
@@ -13,10 +14,24 @@ from fedjax_edu.core.trees import Tree, float_dtype
 
 
 class Meta(NamedTuple):
-    """What is known about a federation before it starts: the number of clients N and the model's modules."""
+    """What is known about a federation before it starts.
 
-    clients: int
+    Args:
+        sizes: int [clients], examples of each client of the population; those without any never take part.
+        modules: the model's modules.
+    """
+
+    sizes: np.ndarray
     modules: Modules
+
+    def total(self, weighting: str) -> float:
+        """Sum of the clients' weights: N, the clients that have examples, or all examples.
+
+        >>> meta = Meta(np.array([3, 0, 7]), None)
+        >>> meta.total("uniform"), meta.total("examples")
+        (2.0, 10.0)
+        """
+        return float(np.sum(self.sizes > 0) if weighting == "uniform" else np.sum(self.sizes))
 
 
 class ClientInfo(NamedTuple):
@@ -28,6 +43,8 @@ class ClientInfo(NamedTuple):
         steps: int32 [phases], local steps in each phase of the stage.
         held: bool [modules], the modules it holds.
         attributes: static client attributes by name.
+        position: int32, its row in stacked client states.
+        staleness: int32, how many server steps old the parameters are that it starts from; 0 in synchronous rounds.
     """
 
     id: jax.Array
@@ -35,13 +52,16 @@ class ClientInfo(NamedTuple):
     steps: jax.Array
     held: jax.Array
     attributes: dict[str, jax.Array]
+    position: jax.Array
+    staleness: jax.Array
 
 
 class Channel(NamedTuple):
     """One thing that a client sends.
 
     Args:
-        value: pytree of arrays, over (a part of) the shared parameters.
+        value: pytree of arrays, over (a part of) the shared parameters. Leaves of other names are statistics; a channel with
+            any has a scalar weight. An empty value sends its weight alone, whose sum is a denominator.
         weight: scalar, or [modules] for a value whose modules are weighted one by one.
         private: whether the value is computed from examples, so that clipping and noise apply to it.
     """
@@ -56,11 +76,13 @@ class Report(NamedTuple):
 
     Args:
         loss: sum of losses over the valid rows of the batch.
+        squares: sum of their squares.
         examples: number of valid rows.
         metrics: ``{name: (weighted sum, sum of weights)}``.
     """
 
     loss: jax.Array
+    squares: jax.Array
     examples: jax.Array
     metrics: dict[str, tuple[jax.Array, jax.Array]]
 
@@ -74,7 +96,8 @@ def observe(loss: Loss, valid: jax.Array) -> Report:
         return jnp.sum(jnp.where(weights != 0, values.astype(dtype) * weights, 0))
 
     metrics = {name: (total(value, weight), total(jnp.ones_like(weight), weight)) for name, (value, weight) in loss.metrics.items()}
-    return Report(total(loss.per_example, valid), jnp.sum(valid).astype(dtype), metrics)
+    squares = total(jnp.square(loss.per_example.astype(dtype)), valid)
+    return Report(total(loss.per_example, valid), squares, jnp.sum(valid).astype(dtype), metrics)
 
 
 class Aggregate(NamedTuple):
@@ -91,6 +114,11 @@ class Aggregate(NamedTuple):
     weight: jax.Array
     contributors: jax.Array
     modules: Modules
+
+    def scaled(self, factor: jax.Array) -> "Aggregate":
+        """The sum with each module multiplied by its factor ([modules])."""
+        total = jax.tree.map(lambda leaf, owner: leaf * factor[owner].astype(leaf.dtype), self.total, self.modules.owners(self.total))
+        return self._replace(total=total)
 
     def mean(self) -> Tree:
         """Weighted mean; 0 for a module that nobody contributed to."""
@@ -123,7 +151,7 @@ class Stage(NamedTuple):
     """One pass over the cohort and one reduction.
 
     Args:
-        broadcast: ``(server, aggregates of the stage before | None) -> shared``; what every client reads, no lane axis.
+        broadcast: ``(server, aggregates of the stages before) -> shared``; what every client reads, no lane axis.
         start: ``(shared, client_state, client_info, key) -> local``.
         phases: run one after another for a client.
         finish: ``(shared, local, client_info) -> ({name: Channel}, client_state, weight)``; the scalar weight is the
@@ -147,10 +175,11 @@ class Algorithm(NamedTuple):
         init_server: ``(Params, Meta) -> server state``, a NamedTuple with the field ``params: Params``.
         init_client: ``(Params, ClientInfo) -> client state``; stacked over the population, may be empty.
         stages: passes over the cohort, in order.
-        apply: ``(server, {name: Aggregate} of the last stage, key) -> (server, {name: scalar})``; must name ``update_norm``.
+        apply: ``(server, {name: Aggregate} of all stages, key) -> (server, {name: scalar})``; must name ``update_norm``.
         loss: what is minimised, standardised; `evaluate` reports it.
         model: ``(server, client_state | None) -> params`` that a client predicts with; None is a client never seen.
         final: stages run over everyone after the federation; they change client states only.
+        weighting: how a client's weight grows: "examples", or "uniform" where it does not grow with its size.
     """
 
     init_server: Callable[..., Any]
@@ -160,6 +189,7 @@ class Algorithm(NamedTuple):
     loss: LossFunction
     model: Callable[..., Any]
     final: tuple[Stage, ...] = ()
+    weighting: str = "uniform"
 
 
 WEIGHTINGS: dict[str, Callable[[ClientInfo], jax.Array]] = {

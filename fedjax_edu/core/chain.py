@@ -8,8 +8,9 @@ import jax
 from fedjax_edu.core.algorithm import Aggregates, Channel, ClientInfo, Meta
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.keys import fold
-from fedjax_edu.core.link import PLACES, Context, Link, Sent
+from fedjax_edu.core.link import PLACES, Context, Link, Sent, Wire
 from fedjax_edu.core.modules import Params
+from fedjax_edu.core.stack import Stack
 
 
 class Chain(NamedTuple):
@@ -36,6 +37,25 @@ class Chain(NamedTuple):
             statistics |= {f"{link.name}.{name}": value for name, value in observed.items()}
         return channels, tuple(states), statistics
 
+    @property
+    def stacked(self) -> bool:
+        """Whether the engine has to keep every update, not only their sum."""
+        return any(link.needs != "sum" for link in self.links)
+
+    def reduce(self, server: tuple[Any, ...], stacks: dict[str, Stack], key: jax.Array) -> tuple[tuple[Any, ...], Aggregates]:
+        """Kept updates to aggregates, first link first, the reduction last."""
+        states, values = list(server), dict(stacks)
+        for position, link in enumerate(self.links):
+            if link.stack is not None:
+                states[position], values = link.stack(server[position], values, fold(key, position))
+        return tuple(states), values
+
+    def wire(self, channel: str, private: bool, wire: Wire) -> Wire:
+        """How a leaf travels after every link."""
+        for link in self.links:
+            wire = link.wire(channel, private, wire)
+        return wire
+
     def server(self, server: tuple[Any, ...], aggregates: Aggregates, key: jax.Array) -> tuple[tuple[Any, ...], Aggregates]:
         """Server halves, last link first."""
         states = list(server)
@@ -55,7 +75,7 @@ def chain(*links: Link | Chain) -> Chain:
     """Joins links into an aggregator.
 
     A chain has exactly one reduction (:func:`fedjax_edu.aggregation.mean`), and its links stand in the order
-    policy, compress, clip, local noise, quantise, mask, reduce, central noise: noise before a clip would be
+    attack, policy, compress, clip, local noise, quantise, mask, reduce, central noise: noise before a clip would be
     clipped away, a clip after the sum would bound nothing. Links of one name are numbered in reports: clip, clip1, ...
 
     Args:

@@ -120,6 +120,22 @@ def check_positive(argument: str, value: object, *, at_most: float = sys.float_i
     return number
 
 
+def check_number(argument: str, value: object, *, at_least: float = -math.inf, below: float = math.inf) -> float:
+    """A finite number within bounds, as a Python float.
+
+    Raises:
+        ArgumentError: a boolean, anything that is not a number, or a number outside [at_least, below).
+
+    >>> check_number("momentum", 0, at_least=0, below=1)
+    0.0
+    """
+    number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
+    if not (math.isfinite(number) and at_least <= number < below):
+        bounds = "" if math.isinf(at_least) else f", {at_least} or more" if math.isinf(below) else f" in [{at_least}, {below})"
+        raise ArgumentError(argument, value, f"use a finite number{bounds}")
+    return number
+
+
 def _reads_as_value(text: str) -> bool:
     try:
         float(text)

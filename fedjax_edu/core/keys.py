@@ -16,6 +16,7 @@ class Purpose(enum.IntEnum):
     SERVER = 3
     FINALISE = 4
     EVALUATE = 5
+    SAMPLER = 6
 
 
 class ClientPurpose(enum.IntEnum):

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 
 from fedjax_edu.core.algorithm import Channel, ClientInfo
+from fedjax_edu.core.modules import Modules
 
-PLACES = ("policy", "compress", "clip", "local noise", "quantise", "mask", "reduce", "central noise")
+PLACES = ("attack", "policy", "compress", "clip", "local noise", "quantise", "mask", "reduce", "central noise")
 
 
 Sent = tuple[dict[str, Channel], Any, dict[str, jax.Array]]
@@ -15,10 +16,36 @@ Sent = tuple[dict[str, Channel], Any, dict[str, jax.Array]]
 
 
 class Context(NamedTuple):
-    """What a link's client half may know: a key of the client and round, and the client's info."""
+    """What a link's client half may know: a key of the client and round, the client's info, and the model's modules."""
 
     key: jax.Array
     client: ClientInfo
+    modules: Modules
+
+
+class Wire(NamedTuple):
+    """How one leaf of a channel travels.
+
+    Args:
+        size: numbers of the leaf.
+        values: how many of them are sent.
+        bits: of each that is sent.
+        overhead: bits sent beside them (indices, norms).
+    """
+
+    size: int
+    values: int
+    bits: int
+    overhead: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Whole bytes.
+
+        >>> Wire(size=1000, values=10, bits=32, overhead=10 * 10).bytes
+        53
+        """
+        return -(-(self.values * self.bits + self.overhead) // 8)
 
 
 class Link(NamedTuple):
@@ -32,7 +59,11 @@ class Link(NamedTuple):
         client: ``(server_state, client_state, channels, context) -> (channels, client_state, {name: scalar})``.
         server: ``(server_state, aggregates, key) -> (server_state, aggregates)``.
         sensitivity: largest norm of one client's private value after the link, given the largest before it.
-        needs: what the engine has to keep: "sum" (running sums) or "stack" (every update).
+        needs: what the engine has to keep: "sum" (running sums), or every update side by side: "sums" for a rule that reads
+            them through weighted sums alone, which secure aggregation can compute, "stack" for one that looks at each.
+        stack: ``(server_state, {channel: Stack}, key) -> (server_state, {channel: Stack})``, run where updates are kept; the
+            reduction returns ``{channel: Aggregate}``.
+        wire: ``(channel name, private, Wire) -> Wire``, what the link does to the size of each leaf.
     """
 
     name: str
@@ -43,3 +74,5 @@ class Link(NamedTuple):
     server: Callable[..., Any]
     sensitivity: Callable[[float], float]
     needs: str
+    stack: Callable[..., Any] | None = None
+    wire: Callable[[str, bool, Wire], Wire] = lambda channel, private, wire: wire

@@ -7,13 +7,13 @@ from types import EllipsisType
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.trees import Tree, named_leaves, path_name
 
 Selector = str | Sequence[str] | EllipsisType | None
 KINDS = ("shared", "personal", "frozen")
+NO_MODULE = -1
 
 
 def join(*parts: Tree) -> Tree:
@@ -91,16 +91,12 @@ class Modules:
         return Params(*(part(wanted) for wanted in KINDS))
 
     def owners(self, tree: Tree) -> Tree:
-        """Index of its module in place of each leaf; `tree` may lack leaves (a part of a split)."""
-        owner = dict(zip(self.leaves, self.owner, strict=True))
-        return jax.tree_util.tree_map_with_path(lambda path, _: owner[path_name(path)], tree)
+        """Index of its module in place of each leaf, ``NO_MODULE`` for a leaf that is no parameter.
 
-    def bytes_of(self, tree: Tree) -> np.ndarray:
-        """int64 [modules]: bytes of each module's leaves in `tree`."""
-        total = np.zeros(len(self.names), np.int64)
-        for owner, leaf in zip(jax.tree.leaves(self.owners(tree)), jax.tree.leaves(tree), strict=True):
-            total[owner] += leaf.size * leaf.dtype.itemsize
-        return total
+        `tree` may lack leaves (a part of a split) and may have others (statistics).
+        """
+        owner = dict(zip(self.leaves, self.owner, strict=True))
+        return jax.tree_util.tree_map_with_path(lambda path, _: owner.get(path_name(path), NO_MODULE), tree)
 
     def has(self, kind: str) -> bool:
         """Whether any module is of this kind."""
@@ -126,7 +122,7 @@ def assign(params: Tree, *, shared: Selector = None, personal: Selector = None, 
     Raises:
         ArgumentError: a path that takes no leaf, a path under two kinds, two ellipses, a leaf that nothing takes.
 
-    >>> params = {"encoder": {"w": np.ones(2)}, "heads": {"math": np.ones(1), "read": np.ones(1)}}
+    >>> params = {"encoder": {"w": 0.5}, "heads": {"math": 0.0, "read": 0.0}}
     >>> modules = assign(params, personal="heads")
     >>> modules.names, modules.kinds
     (('heads', 'encoder'), ('personal', 'shared'))

@@ -39,9 +39,12 @@ def check_parts(population: Any, algorithm: Any, cohort: Any, aggregator: Any, m
             "population", f"{population.num_clients} clients without examples", "use a population with at least one example"
         )
     links = chain(aggregator)
-    stacked = [link.name for link in links.links if link.needs != "sum"]
-    if stacked:
-        raise ArgumentError("aggregator", stacked, "use links that need only sums")
+    if cohort.stale and links.stacked:
+        names = [link.name for link in links.links if link.needs != "sum"]
+        raise ArgumentError("aggregator", names, f"use links that need only sums: {cohort.name} mixes updates of models of different age")
+    if cohort.by_size and algorithm.weighting == "examples":
+        remedy = f"use weighting='uniform': {cohort.name} draws larger clients more often, so sizes would count twice"
+        raise ArgumentError("weighting", algorithm.weighting, remedy)
     return links
 
 

@@ -20,7 +20,7 @@ from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
 from fedjax_edu.engine import checks, evaluation, rounds, tiles
 from fedjax_edu.engine.cohorts import Cohort
-from fedjax_edu.engine.lanes import measuring
+from fedjax_edu.engine.lanes import measuring, measuring_stage
 from fedjax_edu.engine.plan import ExecutionPlan
 from fedjax_edu.engine.reporting import Traffic, to_info, traffic
 from fedjax_edu.engine.resident import Resident, place
@@ -72,7 +72,8 @@ class Engine:
         self._chain = checks.check_parts(population, algorithm, cohort, aggregator, modules, plan)
         self.population = population
         self._algorithm = algorithm
-        self._sampler = cohort.bind(population.ids, population.attributes)
+        self._sampler = cohort.bind(population.ids, population.attributes, population.sizes)
+        self._cohort = cohort
         self.layout = plan.resolve(self._sampler.capacity)
         self._modules = modules
         self._longest = int(population.sizes.max())
@@ -110,8 +111,9 @@ class Engine:
         split = modules.split(params)
         if not jax.tree.leaves((split.shared, split.personal)):
             raise ArgumentError("modules", modules.kinds, "leave at least one module shared or personal: there is nothing to train")
-        meta, everyone = Meta(self.population.num_clients, modules), jnp.arange(self.population.num_clients)
-        infos = resident.infos(everyone, 0, len(self._algorithm.stages[0].phases), len(modules.names))
+        meta = Meta(self.population.sizes, modules)
+        everyone = jnp.arange(self.population.num_clients, dtype=jnp.int32)
+        infos = resident.infos(everyone, jnp.zeros_like(everyone), 0, len(self._algorithm.stages[0].phases), len(modules.names))
         return State(
             round=jnp.int32(0),
             key=key,
@@ -119,6 +121,7 @@ class Engine:
             clients=jax.vmap(lambda info: self._algorithm.init_client(split, info))(infos),
             links_server=self._chain.init_server(split, meta),
             links_clients=jax.vmap(lambda info: self._chain.init_client(split, info))(infos),
+            cohort=self._sampler.init(fold(key, Purpose.SAMPLER)),
         )
 
     def run(self, state: State, rounds: int) -> tuple[State, Info]:
@@ -190,17 +193,25 @@ class Engine:
             state: the state before those rounds.
             rounds: how many.
 
+        Raises:
+            ArgumentError: more than one round of a sampler that depends on what training finds.
+
         Returns:
             ``(cohorts, rows)``: ``cohorts[r]`` are the participants' positions in the population (int32), and
             ``rows[r][i][s]`` are the rows of the population that participant i sees in its local step s.
         """
         checks.check_rounds(rounds)
         self._check(state)
-        stages = self._algorithm.stages
-        replayed = [
-            replay_round(self._sampler, stages, self._resident, self._longest, state.key, state.round + number) for number in range(rounds)
-        ]
-        return [clients for clients, _ in replayed], [rows for _, rows in replayed]
+        if self._cohort.adaptive and rounds > 1:
+            raise ArgumentError("rounds", rounds, f"ask for one round at a time: {self._cohort.name} draws by what training finds")
+        losses = jax.jit(partial(self._compiled(state.params).losses, state, self._resident))
+        replay = partial(replay_round, self._sampler, self._algorithm.stages, self._resident, self._longest, losses)
+        cohorts, rows = [], []
+        for _ in range(rounds):
+            clients, seen, state = replay(state)
+            cohorts.append(clients)
+            rows.append(seen)
+        return cohorts, rows
 
     def finalise(self, state: State) -> State:
         """Runs the algorithm's work after the federation on every client; without any, the state comes back as it is."""
@@ -226,13 +237,19 @@ class Engine:
 
     @cached_property
     def _resident(self) -> Resident:
-        return place(self.population, (*self._stages, *self._algorithm.final), self.layout.mesh)
+        measuring = (measuring_stage(self._algorithm, self._measuring_batch),) if self._cohort.measures else ()
+        return place(self.population, (*self._stages, *self._algorithm.final, *measuring), self.layout.mesh)
+
+    @property
+    def _measuring_batch(self) -> int | None:
+        """Rows of a batch where losses are measured: as many as where they are trained on."""
+        return self._algorithm.stages[-1].phases[-1].data.batch_size
 
     @cached_property
     def _stages(self) -> tuple[Stage, ...]:
         *stages, last = self._algorithm.stages
         if self._measured:
-            phase = measuring(last, self._algorithm.loss, last.phases[-1].data.batch_size)
+            phase = measuring(last, self._algorithm.loss, self._measuring_batch)
             last = last._replace(phases=(*last.phases, phase))
         return (*stages, last)
 
@@ -256,6 +273,7 @@ class Engine:
                 lanes=self.layout.lanes,
                 longest=self._longest,
                 measured=self._measured,
+                measuring_batch=self._measuring_batch,
                 report_rejected=self._report_rejected,
             )
             shapes = jax.eval_shape(partial(self._begin, self._resident), params, jax.eval_shape(lambda: jax.random.key(0)))
@@ -266,6 +284,7 @@ class Engine:
                 traffic=traffic(program, shapes, self._resident),
                 chunk=jax.jit(chunk, out_shardings=(self._sharding, self._replicated)),
                 final=jax.jit(partial(rounds.run_final, program), out_shardings=self._sharding),
+                losses=partial(rounds.losses, program),
             )
         return self._programs[form]
 
@@ -278,3 +297,4 @@ class _Compiled(NamedTuple):
     traffic: Traffic
     chunk: jax.stages.Wrapped
     final: jax.stages.Wrapped
+    losses: Callable[[State, Resident, jax.Array], jax.Array]

@@ -5,17 +5,17 @@ chain, joins the running sums, and the lane takes the next client. Memory is O(l
 Finished lanes are flushed one by one: each client costs one pass over its parameters, never one over all lanes.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_edu.core import trees
-from fedjax_edu.core.algorithm import Channel, ClientInfo, Phase, Report, Stage, observe
+from fedjax_edu.core.algorithm import Algorithm, Channel, ClientInfo, Phase, Report, Stage, observe
+from fedjax_edu.core.chain import Chain
 from fedjax_edu.core.keys import ClientPurpose, fold
 from fedjax_edu.core.link import Context
-from fedjax_edu.core.local import Batch, FullPass
+from fedjax_edu.core.local import Batch, FullPass, LocalTraining
 from fedjax_edu.core.loss import LossFunction
 from fedjax_edu.core.modules import Modules
 from fedjax_edu.core.trees import Tree
@@ -63,12 +63,24 @@ class Totals(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What one device hands back: totals, the new client states (of rejected clients too), who was rejected bool [Q], ticks run."""
+    """What one device hands back.
+
+    Args:
+        totals: sums over the accepted clients.
+        states: new client states, those of rejected clients too.
+        links_states: the same of the aggregation chain.
+        rejected: bool [Q], whose update was not finite.
+        reports: what each client's training observed, leaves [Q].
+        stacks: private channels where the chain needs every update: ``{name: (values [Q, ...], weights [Q, modules])}``.
+        ticks: of the loop.
+    """
 
     totals: Totals
     states: Tree
     links_states: Tree
     rejected: jax.Array
+    reports: Report
+    stacks: dict[str, tuple[Tree, jax.Array]]
     ticks: jax.Array
 
 
@@ -78,7 +90,7 @@ class Work(NamedTuple):
     Args:
         stage: the algorithm's stage, with the measuring phase, if any, as its last phase.
         measured: whether the last phase measures.
-        links: the client half of the aggregation chain.
+        links: the aggregation chain, of which lanes run the client half.
         modules: the model's modules.
         metrics: names of the loss's metrics.
         lanes: clients trained at the same time.
@@ -87,7 +99,7 @@ class Work(NamedTuple):
 
     stage: Stage
     measured: bool
-    links: Callable[..., Any]
+    links: Chain
     modules: Modules
     metrics: tuple[str, ...]
     lanes: int
@@ -115,6 +127,19 @@ def measuring(stage: Stage, loss: LossFunction, batch_size: int | None) -> Phase
     return Phase(FullPass(batch_size=batch_size), lambda shared, local, info: local, step)
 
 
+def measuring_stage(algorithm: Algorithm, batch_size: int | None) -> Stage:
+    """A stage that only reads losses: of the model that each client would predict with."""
+    bare = Stage(
+        broadcast=lambda server, aggregates: server,
+        start=lambda server, state, info, key: (algorithm.model(server, state), state),
+        phases=(),
+        finish=lambda server, local, info: ({}, local[1], jnp.ones(())),
+        sent=lambda server: (),
+        trained=lambda server, local: local[0],
+    )
+    return bare._replace(phases=(measuring(bare, algorithm.loss, batch_size),))
+
+
 def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Queue, states: Tree, links_states: Tree) -> Outcome:
     """Trains every present client of one device's queue.
 
@@ -136,7 +161,7 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
     lanes = min(work.lanes, last + 1)
     phases = work.stage.phases
     final = len(phases) - 1
-    is_training = jnp.arange(final + 1) < len(phases) - work.measured
+    is_training = jnp.array([isinstance(phase.data, LocalTraining) for phase in phases])
     zero = _zero_report(work.metrics)
 
     def row(slot: jax.Array) -> jax.Array:
@@ -202,17 +227,24 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         info, outcome = trees.index(queue.info, at), carry.outcome
         channels, state, weight = work.stage.finish(shared, trees.index(carry.local, lane), info)
         accepted = trees.all_finite([(channel.value, channel.weight) for channel in channels.values()]) & trees.all_finite(state)
-        context = Context(fold(queue.key[at], ClientPurpose.LINKS), info)
-        channels, links_state, statistics = work.links(links_server, trees.index(outcome.links_states, at), channels, context)
+        context = Context(fold(queue.key[at], ClientPurpose.LINKS), info, work.modules)
+        channels, links_state, statistics = work.links.client(links_server, trees.index(outcome.links_states, at), channels, context)
+        kept = {name: channels[name] for name in outcome.stacks}
+        summed = {name: channel for name, channel in channels.items() if name not in kept}
         after = None if carry.after is None else trees.index(carry.after, lane)
+        report = trees.index(carry.report, lane)
         steps = jnp.sum(jnp.where(is_training, queue.steps[at], 0))
-        totals = _accumulate(work.modules, outcome.totals, channels, weight, trees.index(carry.report, lane), after, steps, statistics)
-        accepted &= trees.all_finite(links_state) & trees.all_finite(totals.channels)  # a finite update may still overflow the sum
+        totals = _accumulate(work.modules, outcome.totals, summed, weight, report, after, steps, statistics)
+        accepted &= trees.all_finite(links_state) & trees.all_finite([channel.value for channel in kept.values()])
+        accepted &= trees.all_finite(totals.channels)  # a finite update may still overflow the sum
+        stacks = {name: trees.put(outcome.stacks[name], at, _stacked(channel, accepted, work.modules)) for name, channel in kept.items()}
         outcome = outcome._replace(
             totals=trees.select(accepted, totals, outcome.totals),
             states=trees.put(outcome.states, at, state),
             links_states=trees.put(outcome.links_states, at, links_state),
             rejected=outcome.rejected.at[at].set(~accepted),
+            reports=trees.put(outcome.reports, at, report),
+            stacks=stacks,
         )
         slot = jnp.minimum(carry.head, count)
         return carry._replace(
@@ -228,11 +260,14 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
     slot = jnp.minimum(jnp.arange(lanes, dtype=jnp.int32), count)
     local = jax.vmap(lambda slot: begin(states, slot))(slot)
     spread = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (lanes, *leaf.shape)), zero)
+    totals, stacks = _empty(work, shared, links_server, local, queue, links_states)
     empty = Outcome(
-        totals=_zero_totals(work, shared, links_server, local, queue, states, links_states),
+        totals=totals,
         states=states,
         links_states=links_states,
         rejected=jnp.zeros(last + 1, bool),
+        reports=jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (last + 1,)), zero),
+        stacks=stacks,
         ticks=jnp.int32(0),
     )
     carry = _Carry(
@@ -255,31 +290,48 @@ def _select_lanes(here: jax.Array, new: Tree, old: Tree) -> Tree:
 
 def _zero_report(metrics: tuple[str, ...]) -> Report:
     zero = jnp.zeros((), trees.float_dtype())
-    return Report(zero, zero, dict.fromkeys(metrics, (zero, zero)))
+    return Report(zero, zero, zero, dict.fromkeys(metrics, (zero, zero)))
 
 
 def _sum_dtype(leaf: jax.Array | jax.ShapeDtypeStruct) -> jnp.dtype:
     return leaf.dtype if leaf.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
 
 
-def _zero_totals(work: Work, shared: Tree, links_server: Tree, local: Tree, queue: Queue, states: Tree, links_states: Tree) -> Totals:
-    """Zeros in the shape of the totals, found by tracing one client's finish and links."""
+def _empty(
+    work: Work, shared: Tree, links_server: Tree, local: Tree, queue: Queue, links_states: Tree
+) -> tuple[Totals, dict[str, tuple[Tree, jax.Array]]]:
+    """Zeros in the shape of the totals and of the stacks, found by tracing one client's finish and links."""
+    private: dict[str, bool] = {}
 
     def finish() -> Any:
         info = trees.index(queue.info, 0)
         channels, _, _ = work.stage.finish(shared, trees.index(local, 0), info)
-        channels, _, statistics = work.links(links_server, trees.index(links_states, 0), channels, Context(queue.key[0], info))
+        context = Context(queue.key[0], info, work.modules)
+        channels, _, statistics = work.links.client(links_server, trees.index(links_states, 0), channels, context)
+        private.update({name: channel.private for name, channel in channels.items()})
         return {name: channel.value for name, channel in channels.items()}, statistics
 
     values, statistics = jax.eval_shape(finish)
     modules, dtype = len(work.modules.names), trees.float_dtype()
-    channels = {}
+    channels, stacks = {}, {}
     for name, value in values.items():
-        total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, _sum_dtype(leaf)), value)
-        channels[name] = (total, jnp.zeros(modules, dtype), jnp.zeros(modules, jnp.int32))
+        if work.links.stacked and private[name]:
+            rows = len(queue.present)
+            each = jax.tree.map(lambda leaf, rows=rows: jnp.zeros((rows, *leaf.shape), leaf.dtype), value)
+            stacks[name] = (each, jnp.zeros((rows, modules), dtype))
+        else:
+            total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, _sum_dtype(leaf)), value)
+            channels[name] = (total, jnp.zeros(modules, dtype), jnp.zeros(modules, jnp.int32))
     zero, report = jnp.int32(0), _zero_report(work.metrics)
     links = {name: jnp.zeros((), dtype) for name in statistics}
-    return Totals(channels, report, report if work.measured else None, zero, zero, zero, links)
+    return Totals(channels, report, report if work.measured else None, zero, zero, zero, links), stacks
+
+
+def _stacked(channel: Channel, accepted: jax.Array, modules: Modules) -> tuple[Tree, jax.Array]:
+    """A row of a stack: the value and its weights, both 0 for a rejected client."""
+    weights = jnp.broadcast_to(channel.weight, len(modules.names)).astype(trees.float_dtype())
+    row = (channel.value, weights)
+    return trees.select(accepted, row, jax.tree.map(jnp.zeros_like, row))
 
 
 def _accumulate(

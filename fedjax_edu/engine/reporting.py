@@ -7,6 +7,8 @@ import jax
 import numpy as np
 
 from fedjax_edu.core import trees
+from fedjax_edu.core.link import Wire
+from fedjax_edu.core.trees import Tree
 from fedjax_edu.engine.resident import Resident
 from fedjax_edu.engine.rounds import Program, exchanged
 from fedjax_edu.engine.state import Info, State
@@ -21,8 +23,17 @@ class Traffic(NamedTuple):
 
 def traffic(program: Program, state: State, resident: Resident) -> Traffic:
     """Sizes of what one client sends and receives, found by tracing a round; nothing runs, `state` may be shapes."""
-    sent, values = jax.eval_shape(partial(exchanged, program), state, resident)
-    up = tuple({name: program.modules.bytes_of(value) for name, value in channels.items()} for channels in values)
+    private: dict[str, bool] = {}
+    sent, values = jax.eval_shape(partial(exchanged, program, private), state, resident)
+
+    def sizes(name: str, value: Tree) -> np.ndarray:
+        """int64 [modules]: bytes of each module's leaves after every link."""
+        total = np.zeros(len(program.modules.names), np.int64)
+        for owner, leaf in zip(jax.tree.leaves(program.modules.owners(value)), jax.tree.leaves(value), strict=True):
+            total[owner] += program.chain.wire(name, private[name], Wire(leaf.size, leaf.size, 8 * leaf.dtype.itemsize)).bytes
+        return total
+
+    up = tuple({name: sizes(name, value) for name, value in channels.items()} for channels in values)
     return Traffic(up, trees.byte_size(sent))
 
 
@@ -42,6 +53,8 @@ def to_info(records: Any, program: Program, bytes_: Traffic) -> Info:
             steps=records.steps,
             utilisation=np.where(records.ticks > 0, records.steps_run / (np.maximum(records.ticks, 1) * program.slots), 1.0),
             update_norm=records.server["update_norm"],
+            algorithm={name: value for name, value in records.server.items() if name != "update_norm"},
+            cohort=records.cohort,
             bytes_up=bytes_up,
             bytes_down=records.participants.astype(np.int64) * bytes_.down,
             overflow=records.overflow,

@@ -31,11 +31,17 @@ class Resident(NamedTuple):
     attributes: dict[str, jax.Array]
     steps: tuple[jax.Array, ...]
 
-    def infos(self, clients: jax.Array, stage: int, phases: int, modules: int) -> ClientInfo:
-        """What algorithms may know of these `clients` (int32 [K]); leaves [K, ...]."""
-        held = jnp.ones((*clients.shape, modules), bool)
-        attributes = {name: value[clients] for name, value in self.attributes.items()}
-        return ClientInfo(self.ids[clients], self.examples[clients], self.steps[stage][clients, :phases], held, attributes)
+    def infos(self, clients: jax.Array, staleness: jax.Array, stage: int, phases: int, modules: int) -> ClientInfo:
+        """What algorithms may know of these `clients` (int32 [K]), whose parameters have this `staleness` (int32 [K]); leaves [K, ...]."""
+        return ClientInfo(
+            id=self.ids[clients],
+            examples=self.examples[clients],
+            steps=self.steps[stage][clients, :phases],
+            held=jnp.ones((*clients.shape, modules), bool),
+            attributes={name: value[clients] for name, value in self.attributes.items()},
+            position=clients.astype(jnp.int32),
+            staleness=staleness,
+        )
 
 
 def place(population: Population, stages: tuple[Stage, ...], mesh: Mesh) -> Resident:

@@ -1,6 +1,7 @@
 """Rounds and chunks of rounds as one compiled program."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,13 +10,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fedjax_edu.core import trees
-from fedjax_edu.core.algorithm import Aggregate, Algorithm, Stage
+from fedjax_edu.core.algorithm import Aggregate, Algorithm, Report, Stage
 from fedjax_edu.core.chain import Chain
 from fedjax_edu.core.keys import Purpose, fold
 from fedjax_edu.core.modules import Modules
+from fedjax_edu.core.stack import Stack
 from fedjax_edu.core.trees import Tree
-from fedjax_edu.engine.cohorts import Bound, Draw
-from fedjax_edu.engine.lanes import Outcome, Queue, Totals, Work, run_queue
+from fedjax_edu.engine.cohorts.sampler import Bound, Draw, Feedback, synchronous
+from fedjax_edu.engine.lanes import Outcome, Queue, Totals, Work, measuring_stage, run_queue
 from fedjax_edu.engine.plan import AXIS
 from fedjax_edu.engine.resident import Resident
 from fedjax_edu.engine.state import State
@@ -38,6 +40,7 @@ class Record(NamedTuple):
     server: dict[str, jax.Array]
     links: dict[str, jax.Array]
     overflow: jax.Array
+    cohort: dict[str, jax.Array]
     rejected_ids: jax.Array | None
 
 
@@ -53,6 +56,7 @@ class Program(NamedTuple):
         lanes: lanes of a device.
         longest: examples of the largest client.
         measured: whether the last stage ends with a measuring phase.
+        measuring_batch: rows of a batch where losses are measured; None is the whole client.
         report_rejected: whether records carry the ids of rejected clients.
     """
 
@@ -64,6 +68,7 @@ class Program(NamedTuple):
     lanes: int
     longest: int
     measured: bool
+    measuring_batch: int | None
     report_rejected: bool
 
     @property
@@ -99,7 +104,8 @@ def run_chunk(program: Program, sampler: Bound, length: int, state: State, resid
 
 def run_round(program: Program, sampler: Bound, state: State, resident: Resident) -> tuple[State, Record]:
     """One round: draw, train and reduce stage by stage, apply. Without participants nothing but the round counter changes."""
-    draw = sampler.draw(fold(state.key, Purpose.COHORT, state.round), state.round)
+    key = fold(state.key, Purpose.COHORT, state.round)
+    draw, cohort = sampler.draw(state.cohort, key, state.round, partial(losses, program, state, resident))
     seats = seat(draw, resident, program.mesh.size)
     run = run_stages(program, program.algorithm.stages, 0, state, resident, seats, fold(state.key, Purpose.CLIENT, state.round))
     server_key = fold(state.key, Purpose.SERVER, state.round)
@@ -112,6 +118,7 @@ def run_round(program: Program, sampler: Bound, state: State, resident: Resident
         clients=run.clients,
         links_server=trees.select(some, run.links_server, state.links_server),
         links_clients=run.links_clients,
+        cohort=sampler.learn(cohort, feedback(state.round, resident, seats, run, some)),
     )
     record = Record(
         report=sum_over_stages(run.totals, "report"),
@@ -126,6 +133,7 @@ def run_round(program: Program, sampler: Bound, state: State, resident: Resident
         server={name: jnp.where(some, value, jnp.zeros_like(value)) for name, value in observed.items()},
         links=run.totals[-1].links,
         overflow=draw.overflow,
+        cohort=draw.observed,
         rejected_ids=_rejected_ids(run.rejected, resident.ids[seats.clients]) if program.report_rejected else None,
     )
     return after, record
@@ -137,10 +145,19 @@ def sum_over_stages(totals: tuple[Totals, ...], field: str) -> Any:
 
 
 class Seats(NamedTuple):
-    """A cohort dealt to the devices: positions in the population and who is present, [devices * Q]."""
+    """A cohort dealt to the devices; leaves [devices * Q].
+
+    Args:
+        clients: int32, positions in the population.
+        present: bool.
+        staleness: int32, of the parameters that a client starts from.
+        origin: int32, place in the draw; past its end for a seat that nobody was dealt.
+    """
 
     clients: jax.Array
     present: jax.Array
+    staleness: jax.Array
+    origin: jax.Array
 
 
 def seat(draw: Draw, resident: Resident, devices: int) -> Seats:
@@ -163,11 +180,12 @@ def seat(draw: Draw, resident: Resident, devices: int) -> Seats:
     def deal(values: jax.Array, filler: int | bool) -> jax.Array:
         return jnp.pad(values[order], (0, rows * devices - len(order)), constant_values=filler)[snake]
 
-    return Seats(deal(draw.clients, 0), deal(present, False))
+    origin = jnp.arange(len(order), dtype=jnp.int32)
+    return Seats(deal(draw.clients, 0), deal(present, False), deal(draw.staleness, 0), deal(origin, len(order)))
 
 
 class StagesRun(NamedTuple):
-    """What the stages of a round left behind; `totals` one a stage, `aggregates` of the last."""
+    """What the stages of a round left behind: `totals` one a stage, `aggregates` of all, `reports` of each seat summed over stages."""
 
     aggregates: dict[str, Aggregate]
     totals: tuple[Totals, ...]
@@ -175,6 +193,7 @@ class StagesRun(NamedTuple):
     links_server: Tree
     links_clients: Tree
     rejected: jax.Array
+    reports: Report
     ticks: jax.Array
     steps_run: jax.Array
 
@@ -196,36 +215,45 @@ def run_stages(
     Returns:
         What the stages left behind.
     """
-    rows, present = seats
+    rows, present = seats.clients, seats.present
     states, links_states = trees.index(state.clients, rows), trees.index(state.links_clients, rows)
-    links_server, aggregates, totals, rejected = state.links_server, None, [], jnp.zeros_like(present)
+    links_server, rejected = state.links_server, jnp.zeros_like(present)
+    aggregates: dict[str, Aggregate] = {}
+    totals, reports = [], []
     ticks = steps_run = jnp.int32(0)
     for number, stage in enumerate(stages):
         shared = stage.broadcast(state.server, aggregates)
         measured = program.measured and number == len(stages) - 1
-        work = Work(stage, measured, program.chain.client, program.modules, program.metrics, program.lanes, program.longest)
+        work = Work(stage, measured, program.chain, program.modules, program.metrics, program.lanes, program.longest)
         keys = jax.vmap(lambda client, number=number: fold(key, client, number))(resident.ids[rows])
         table = tables + number
-        info = resident.infos(rows, table, len(stage.phases) - measured, len(program.modules.names))
+        info = resident.infos(rows, seats.staleness, table, len(stage.phases) - measured, len(program.modules.names))
         queue = Queue(resident.first[rows], present & ~rejected, resident.steps[table][rows], keys, info)
         outcome = over_devices(work, program.mesh)(shared, links_server, resident.arrays, queue, states, links_states)
         states, links_states, rejected = outcome.states, outcome.links_states, rejected | outcome.rejected
-        aggregates = {name: Aggregate(*sums, program.modules) for name, sums in outcome.totals.channels.items()}
-        links_server, aggregates = program.chain.server(links_server, aggregates, fold(key, Purpose.SERVER, number))
+        server_key = fold(key, Purpose.SERVER, number)
+        found = {name: Aggregate(*sums, program.modules) for name, sums in outcome.totals.channels.items()}
+        if outcome.stacks:
+            stacks = _stacks(program, outcome, queue)
+            links_server, reduced = program.chain.reduce(links_server, stacks, fold(server_key, 0))
+            found |= reduced
+        links_server, found = program.chain.server(links_server, found, fold(server_key, 1))
+        aggregates |= found
         totals.append(outcome.totals)
+        reports.append(outcome.reports)
         ticks, steps_run = ticks + outcome.ticks, steps_run + jnp.sum(jnp.where(queue.present[:, None], queue.steps, 0), dtype=jnp.int32)
     kept = jnp.where(present & ~rejected, rows, len(resident.ids))
     clients, links_clients = jax.tree.map(
         lambda old, new: old.at[kept].set(new, mode="drop"), (state.clients, state.links_clients), (states, links_states)
     )
-    return StagesRun(aggregates or {}, tuple(totals), clients, links_server, links_clients, rejected, ticks, steps_run)
+    reports = jax.tree.map(lambda *leaves: sum(leaves), *reports)
+    return StagesRun(aggregates, tuple(totals), clients, links_server, links_clients, rejected, reports, ticks, steps_run)
 
 
 def run_final(program: Program, state: State, resident: Resident) -> State:
     """Runs the algorithm's work after the federation on every client; only client states change."""
     everyone = jnp.arange(len(resident.ids), dtype=jnp.int32)
-    absent = jnp.array(False)
-    seats = seat(Draw(everyone, jnp.ones(len(everyone), bool), absent), resident, program.mesh.size)
+    seats = seat(synchronous(everyone), resident, program.mesh.size)
     alone = program._replace(chain=Chain(()), measured=False)
     key = fold(state.key, Purpose.FINALISE, state.round)
     bare = state._replace(links_server=(), links_clients=())
@@ -233,21 +261,26 @@ def run_final(program: Program, state: State, resident: Resident) -> State:
     return state._replace(clients=run.clients)
 
 
-def exchanged(program: Program, state: State, resident: Resident) -> tuple[list[Tree], list[dict[str, Tree]]]:
-    """What each stage sends to a client and which values the client returns; traced for their sizes."""
-    sent, values, aggregates = [], [], None
-    modules = len(program.modules.names)
+def exchanged(program: Program, private: dict[str, bool], state: State, resident: Resident) -> tuple[list[Tree], list[dict[str, Tree]]]:
+    """What each stage sends to a client and which values the client returns; traced for their sizes.
+
+    `private` is filled with which channels are.
+    """
+    aggregates: dict[str, Aggregate] = {}
+    sent, values = [], []
+    modules, one = len(program.modules.names), jnp.zeros(1, jnp.int32)
     for number, stage in enumerate(program.algorithm.stages):
         shared = stage.broadcast(state.server, aggregates)
-        info = trees.index(resident.infos(jnp.zeros(1, jnp.int32), number, len(stage.phases), modules), 0)
+        info = trees.index(resident.infos(one, one, number, len(stage.phases), modules), 0)
         local = stage.start(shared, trees.index(state.clients, 0), info, state.key)
         for phase in stage.phases:
             local = phase.enter(shared, local, info)
         channels, _, _ = stage.finish(shared, local, info)
         sent.append(stage.sent(shared))
         values.append({name: channel.value for name, channel in channels.items()})
+        private.update({name: channel.private for name, channel in channels.items()})
         ones = jnp.ones(modules, trees.float_dtype())
-        aggregates = {name: Aggregate(value, ones, ones.astype(jnp.int32), program.modules) for name, value in values[-1].items()}
+        aggregates |= {name: Aggregate(value, ones, ones.astype(jnp.int32), program.modules) for name, value in values[-1].items()}
     return sent, values
 
 
@@ -271,10 +304,53 @@ def over_devices(work: Work, mesh: Mesh) -> Callable[..., Outcome]:
         on_device,
         mesh=mesh,
         in_specs=(everywhere, everywhere, everywhere, split, split, split),
-        out_specs=(everywhere, split, split, split, everywhere),
+        out_specs=(everywhere, split, split, split, split, split, everywhere),
         check_vma=False,
     )
     return lambda *arguments: Outcome(*mapped(*arguments))
+
+
+def _stacks(program: Program, outcome: Outcome, queue: Queue) -> dict[str, Stack]:
+    """Kept updates in an order that no layout changes, each device owning a slice of the coordinates of all clients."""
+    kept = queue.present & ~outcome.rejected
+    order = jnp.lexsort((queue.info.id, ~kept))
+    columns = NamedSharding(program.mesh, PartitionSpec(None, AXIS))
+
+    def place(leaf: jax.Array) -> jax.Array:
+        rows = leaf[order].reshape(len(order), -1)
+        if program.mesh.size > 1 and rows.shape[1] % program.mesh.size == 0:
+            rows = jax.lax.with_sharding_constraint(rows, columns)
+        return rows.reshape(leaf.shape)
+
+    return {
+        name: Stack(jax.tree.map(place, values), weights[order], queue.info.id[order], program.modules)
+        for name, (values, weights) in outcome.stacks.items()
+    }
+
+
+def feedback(round_: jax.Array, resident: Resident, seats: Seats, run: StagesRun, applied: jax.Array) -> Feedback:
+    """What samplers learn from a round."""
+    count = jnp.maximum(run.reports.examples, 1)
+    return Feedback(
+        round=round_,
+        clients=seats.clients,
+        accepted=seats.present & ~run.rejected,
+        loss=run.reports.loss / count,
+        square=run.reports.squares / count,
+        examples=resident.examples[seats.clients],
+        applied=applied,
+    )
+
+
+def losses(program: Program, state: State, resident: Resident, clients: jax.Array) -> jax.Array:
+    """Mean losses of clients (int32 [K]) on their own examples under the model that they would predict with now; 0 without examples."""
+    stage = measuring_stage(program.algorithm, program.measuring_batch)
+    seats = seat(synchronous(clients), resident, program.mesh.size)
+    bare = state._replace(links_server=(), links_clients=())
+    alone = program._replace(chain=Chain(()), measured=False)
+    run = run_stages(alone, (stage,), len(resident.steps) - 1, bare, resident, seats, state.key)
+    means = run.reports.loss / jnp.maximum(run.reports.examples, 1)
+    return jnp.zeros(clients.shape, means.dtype).at[seats.origin].set(jnp.where(seats.present, means, 0), mode="drop")
 
 
 def _rejected_ids(flags: jax.Array, ids: jax.Array) -> jax.Array:
@@ -286,4 +362,4 @@ def state_sharding(mesh: Mesh, clients: int) -> State:
     """Where a state lives: stacked client states are split over devices when their number allows, the rest is replicated."""
     everywhere: Any = NamedSharding(mesh, PartitionSpec())
     store: Any = NamedSharding(mesh, PartitionSpec(AXIS)) if clients % mesh.size == 0 else everywhere
-    return State(everywhere, everywhere, everywhere, store, everywhere, store)
+    return State(everywhere, everywhere, everywhere, store, everywhere, store, everywhere)

@@ -1,5 +1,6 @@
 """What the compiled rounds will do, as NumPy arrays: for twins, audits and unit tests."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -9,9 +10,10 @@ import numpy as np
 from fedjax_edu.core.algorithm import Stage
 from fedjax_edu.core.keys import Purpose, fold
 from fedjax_edu.core.local import FullPass, LocalTraining
-from fedjax_edu.engine.cohorts import Bound
+from fedjax_edu.engine.cohorts.sampler import Bound, Feedback
 from fedjax_edu.engine.drawing import draw
 from fedjax_edu.engine.resident import Resident
+from fedjax_edu.engine.state import State
 
 LocalRows = list[list[np.ndarray]]
 
@@ -28,22 +30,32 @@ def _grid(
 
 
 def replay_round(
-    sampler: Bound, stages: tuple[Stage, ...], resident: Resident, longest: int, key: jax.Array, round_: jax.Array
-) -> tuple[np.ndarray, LocalRows]:
+    sampler: Bound,
+    stages: tuple[Stage, ...],
+    resident: Resident,
+    longest: int,
+    losses: Callable[[jax.Array], jax.Array],
+    state: State,
+) -> tuple[np.ndarray, LocalRows, State]:
     """Participants of one round and the rows of each of their local steps, drawn by the functions that the engine compiles.
 
     Returns:
-        ``(clients, rows)``: int32 [participants], positions in the population in the order of their ids, and for each the
-        rows of each step, stage after stage and phase after phase, padding left out.
+        ``(clients, rows, state)``: int32 [participants], positions in the population in the order of their ids; for each the
+        rows of each step, stage after stage and phase after phase, padding left out; and the state with which the next
+        round is drawn if this one is applied.
     """
-    drawn = sampler.draw(fold(key, Purpose.COHORT, round_), round_)
+    drawn, cohort = sampler.draw(state.cohort, fold(state.key, Purpose.COHORT, state.round), state.round, losses)
+    unseen = jnp.zeros(drawn.clients.shape)
+    examples = resident.examples[drawn.clients]
+    learned = Feedback(state.round, drawn.clients, drawn.present & (examples > 0), unseen, unseen, examples, jnp.array(True))
+    after = state._replace(round=state.round + 1, cohort=sampler.learn(cohort, learned))
     clients, present = np.asarray(drawn.clients), np.asarray(drawn.present) & ~np.asarray(drawn.overflow)
     clients = clients[present & (np.asarray(resident.examples)[clients] > 0)]
     clients = clients[np.argsort(np.asarray(resident.ids)[clients])]
     rows: LocalRows = [[] for _ in clients]
     if not len(clients):
-        return clients, rows
-    round_key = fold(key, Purpose.CLIENT, round_)
+        return clients, rows, after
+    round_key = fold(state.key, Purpose.CLIENT, state.round)
     for number, stage in enumerate(stages):
         keys = jax.vmap(lambda client, number=number: fold(round_key, client, number))(resident.ids[clients])
         for phase, work in enumerate(stage.phases):
@@ -52,4 +64,4 @@ def replay_round(
             at, valid = (np.asarray(leaf) for leaf in grid)
             for client, count in enumerate(steps):
                 rows[client] += [at[client, step][valid[client, step]] for step in range(count)]
-    return clients, rows
+    return clients, rows, after

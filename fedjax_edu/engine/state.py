@@ -18,6 +18,7 @@ class State(NamedTuple):
         clients: the algorithm's client states, leaves [clients, ...].
         links_server: server state of the aggregation chain.
         links_clients: client states of the aggregation chain, leaves [clients, ...].
+        cohort: state of the sampler.
     """
 
     round: jax.Array
@@ -26,6 +27,7 @@ class State(NamedTuple):
     clients: Tree
     links_server: Tree
     links_clients: Tree
+    cohort: Any
 
     @property
     def params(self) -> Tree:
@@ -50,6 +52,8 @@ class Info(NamedTuple):
         overflow: whether a Poisson cohort outgrew its capacity and the round was a no-op.
         metrics: ``{name: [rounds]}``, weighted like the loss.
         links: ``{"link.statistic": [rounds]}``, means over participants.
+        algorithm: ``{name: [rounds]}``, what the algorithm's server step tells beside ``update_norm``.
+        cohort: ``{name: [rounds]}``, what the sampler tells.
         loss_after: losses after local training, with ``Engine(measure_after=True)``; else None.
         rejected_ids: uint32 [rounds, capacity], ids of rejected clients first, then 2**32 - 1, with
             ``Engine(report_rejected=True)``; else None.
@@ -67,6 +71,8 @@ class Info(NamedTuple):
     overflow: np.ndarray
     metrics: dict[str, np.ndarray]
     links: dict[str, np.ndarray]
+    algorithm: dict[str, np.ndarray]
+    cohort: dict[str, np.ndarray]
     loss_after: np.ndarray | None
     rejected_ids: np.ndarray | None
 

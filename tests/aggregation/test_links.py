@@ -9,13 +9,12 @@ import pytest
 from jax.sharding import AxisType
 
 import fedjax_edu as fe
-from fedjax_edu.core.algorithm import Channel, ClientInfo
+from fedjax_edu.core.algorithm import Channel
 from fedjax_edu.core.errors import ArgumentError
-from fedjax_edu.core.link import Context
 from tests.aggregation import puppet
+from tests.reference.clients import context
 
-INFO = ClientInfo(jnp.uint32(3), jnp.int32(1), jnp.ones(1, jnp.int32), jnp.ones(3, bool), {})
-CONTEXT = Context(jax.random.key(0), INFO)
+CONTEXT = context(fe.modules.assign({"w": 0.0}))
 
 
 def channels(**values: tuple[list[float], bool]) -> dict[str, Channel]:

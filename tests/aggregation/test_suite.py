@@ -9,10 +9,11 @@ import pytest
 from jax.sharding import AxisType
 
 import fedjax_edu as fe
-from fedjax_edu.core.algorithm import Channel, ClientInfo, Meta
+from fedjax_edu.core.algorithm import Channel, Meta
 from fedjax_edu.core.link import Context
 from tests.aggregation import puppet
 from tests.aggregation.table import AGGREGATORS, Row
+from tests.reference.clients import client_info
 from tests.reference.problems import identical, largest_gap
 
 CLIENTS, ROUNDS, POISONED = 12, 7, 5
@@ -144,12 +145,12 @@ def test_a_rejected_client_equals_its_absence(row, straight):
 def client_half(row: Row, value, jitted: bool = True):
     """The client half of a fresh chain on one private value: ``(value, statistics)``."""
     links, modules = row.make(), fe.modules.assign(value)
-    info = ClientInfo(jnp.uint32(3), jnp.int32(1), jnp.ones(1, jnp.int32), jnp.ones(len(modules.names), bool), {})
-    server, state = links.init_server(modules.split(value), Meta(1, modules)), links.init_client(modules.split(value), info)
+    info = client_info(len(modules.names))
+    server, state = links.init_server(modules.split(value), Meta(np.ones(1, int), modules)), links.init_client(modules.split(value), info)
 
     def run(value):
         channels, _, statistics = links.client(
-            server, state, {"update": Channel(value, jnp.ones(()), True)}, Context(jax.random.key(0), info)
+            server, state, {"update": Channel(value, jnp.ones(()), True)}, Context(jax.random.key(0), info, modules)
         )
         return channels["update"].value, statistics
 

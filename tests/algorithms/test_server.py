@@ -31,11 +31,17 @@ def aggregate(seed: int, weights: list[float]) -> Aggregate:
     return Aggregate(total, weight, (weight > 0).astype(jnp.int32), MODULES)
 
 
+def step(optimizer, shared, state, update: Aggregate):
+    """Shared parameters and the optimiser's state after one step."""
+    after, _ = server.step(optimizer, server.ServerState(MODULES.split(PARAMS)._replace(shared=shared), state), update)
+    return after.params.shared, after.optimizer
+
+
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_module_without_weight_keeps_value_and_moments_bit_for_bit(name):
     optimizer = OPTIMISERS[name]
-    params, state = server.step(optimizer, PARAMS, server.init(optimizer, PARAMS), aggregate(0, [3.0, 2.0, 5.0]))
-    moved, after = server.step(optimizer, params, state, aggregate(1, [3.0, 0.0, 5.0]))
+    params, state = step(optimizer, PARAMS, server.init(optimizer, PARAMS), aggregate(0, [3.0, 2.0, 5.0]))
+    moved, after = step(optimizer, params, state, aggregate(1, [3.0, 0.0, 5.0]))
     assert identical(moved["heads"]["math"], params["heads"]["math"])
     assert not identical(moved["heads"]["read"], params["heads"]["read"])
     kept = optax.tree_map_params(
@@ -55,9 +61,9 @@ def test_other_modules_move_as_optax_moves_them(name):
     alone = PARAMS["encoder"]
     with jax.numpy_dtype_promotion("standard"):
         moments = optimizer.init(alone)
-        for step in steps:
-            params, state = server.step(optimizer, params, state, step)
-            gradient = jax.tree.map(lambda total, step=step: -total / step.weight[0], step.total["encoder"])
+        for update in steps:
+            params, state = step(optimizer, params, state, update)
+            gradient = jax.tree.map(lambda total, update=update: -total / update.weight[0], update.total["encoder"])
             updates, moments = optimizer.update(gradient, moments, alone)
             alone = optax.apply_updates(alone, updates)
     assert largest_gap(params["encoder"], alone) < 1e-6

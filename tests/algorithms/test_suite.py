@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType
 
 import fedjax_edu as fe
-from fedjax_edu.engine.cohorts import Bound, Cohort, Draw
+from fedjax_edu.engine.cohorts.sampler import Cohort, synchronous
 from tests.algorithms.table import ALGORITHMS, Row
 from tests.reference.problems import SIZES, Linear, identical, largest_gap
 
@@ -86,15 +86,15 @@ def test_devices_do_not_change_results(row, straight, devices):
 def rearranged(cohort: Cohort, order: np.ndarray, padding: int) -> Cohort:
     """The same draw in another order, with absent seats appended."""
 
-    def bind(ids, attributes):
-        bound = cohort.bind(ids, attributes)
+    def bind(ids, attributes, sizes):
+        bound = cohort.bind(ids, attributes, sizes)
 
-        def draw(key, round_):
-            drawn = bound.draw(key, round_)
+        def draw(state, key, round_, losses):
+            drawn, state = bound.draw(state, key, round_, losses)
             clients = jnp.concatenate([drawn.clients[order], jnp.full(padding, 2, jnp.int32)])
-            return Draw(clients, jnp.concatenate([drawn.present[order], jnp.zeros(padding, bool)]), drawn.overflow)
+            return synchronous(clients, jnp.concatenate([drawn.present[order], jnp.zeros(padding, bool)])), state
 
-        return Bound(bound.capacity + padding, draw)
+        return bound._replace(capacity=bound.capacity + padding, draw=draw)
 
     return cohort._replace(bind=bind)
 

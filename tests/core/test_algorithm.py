@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregate, ClientInfo, observe
+from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregate, observe
 from fedjax_edu.core.loss import Loss
 from fedjax_edu.core.modules import assign
+from tests.reference.clients import client_info
 
 PARAMS = {"a": {"w": jnp.ones((2, 3)), "b": jnp.ones(2)}, "c": jnp.ones(4), "d": jnp.ones(())}
 
@@ -72,6 +73,6 @@ def test_observe_does_not_hide_a_loss_that_is_not_finite():
 
 
 def test_weightings():
-    info = ClientInfo(jnp.uint32(0), jnp.int32(17), jnp.ones(1, jnp.int32), jnp.ones(1, bool), {})
+    info = client_info(1, examples=17)
     assert {name: float(weight(info)) for name, weight in WEIGHTINGS.items()} == {"examples": 17.0, "uniform": 1.0}
     assert all(weight(info).dtype == jnp.float32 for weight in WEIGHTINGS.values())

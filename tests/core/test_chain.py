@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from fedjax_edu.aggregation import chain, clip, mean
-from fedjax_edu.core.algorithm import Aggregate, Channel, ClientInfo, Meta
+from fedjax_edu.core.algorithm import Aggregate, Channel, Meta
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.link import PLACES, Context, Link
 from fedjax_edu.core.modules import assign
+from tests.reference.clients import client_info
 
 PARAMS = {"w": jnp.zeros(2)}
 MODULES = assign(PARAMS)
-INFO = ClientInfo(jnp.uint32(4), jnp.int32(10), jnp.ones(1, jnp.int32), jnp.ones(1, bool), {})
+INFO = client_info(1, id_=4, examples=10)
 
 
 def recording(name: str, place: str, calls: list, factor: float = 1.0) -> Link:
@@ -33,7 +34,7 @@ def recording(name: str, place: str, calls: list, factor: float = 1.0) -> Link:
     return Link(
         name=name,
         place=place,
-        init_server=lambda params, meta: f"{name} server of {meta.clients}",
+        init_server=lambda params, meta: f"{name} server of {int(meta.total('uniform'))}",
         init_client=lambda params, info: f"{name} client {int(info.id)}",
         client=client,
         server=server,
@@ -53,11 +54,11 @@ def links(calls):
 
 
 def context(key: int = 0) -> Context:
-    return Context(jax.random.key(key), INFO)
+    return Context(jax.random.key(key), INFO, MODULES)
 
 
 def test_states_are_one_entry_a_link(links):
-    assert links.init_server(MODULES.split(PARAMS), Meta(7, MODULES)) == ("first server of 7", (), "last server of 7")
+    assert links.init_server(MODULES.split(PARAMS), Meta(np.arange(8), MODULES)) == ("first server of 7", (), "last server of 7")
     assert links.init_client(MODULES.split(PARAMS), INFO) == ("first client 4", (), "last client 4")
 
 
@@ -110,7 +111,7 @@ def test_every_pair_of_places_stands_in_the_order_of_the_places():
         in_order = sorted([*good, mean()], key=lambda link: PLACES.index(link.place))
         assert [link.place for link in chain(*in_order).links] == [link.place for link in in_order]
         before = sum(PLACES.index(link.place) < at for link in bad)
-        with pytest.raises(ArgumentError, match="order the links as policy -> compress"):
+        with pytest.raises(ArgumentError, match="order the links as attack -> policy -> compress"):
             chain(*bad[:before], mean(), *bad[before:])
 
 

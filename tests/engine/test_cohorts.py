@@ -16,7 +16,9 @@ import fedjax_edu as fe
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.keys import Purpose, fold
 from fedjax_edu.engine import cohorts
-from fedjax_edu.engine.cohorts import Cohort, Draw, available, everyone, poisson, poisson_capacity, uniform, weighted
+from fedjax_edu.engine.cohorts import Cohort, available, everyone, poisson, uniform, weighted
+from fedjax_edu.engine.cohorts.memoryless import poisson_capacity
+from fedjax_edu.engine.cohorts.sampler import Draw
 from tests.reference.problems import SIZES, Linear, identical
 
 ALARM = 1e-6  # of one statistic; a few hundred are looked at
@@ -28,8 +30,8 @@ def identities(number: int) -> np.ndarray:
 
 def draws(cohort: Cohort, ids: np.ndarray, rounds: int, *, seed: int = 0, attributes=None) -> Draw:
     """What the sampler draws in each round, leaves [rounds, ...], by the keys that the engine uses."""
-    bound, root = cohort.bind(ids, attributes or {}), jax.random.key(seed)
-    one = jax.jit(jax.vmap(lambda number: bound.draw(fold(root, Purpose.COHORT, number), number)))
+    bound, root = cohort.bind(ids, attributes or {}, np.ones(len(ids), int)), jax.random.key(seed)
+    one = jax.jit(jax.vmap(lambda number: bound.draw((), fold(root, Purpose.COHORT, number), number, jnp.zeros_like)[0]))
     return jax.tree.map(np.asarray, one(jnp.arange(rounds, dtype=jnp.int32)))
 
 
@@ -141,7 +143,7 @@ def test_capacity_of_large_populations(clients, rate):
     capacity = poisson_capacity(clients, rate)
     assert binom.sf(capacity, clients, rate) < 1e-12
     assert capacity == 1 or binom.sf(capacity - 1, clients, rate) >= 1e-12
-    assert poisson(rate).bind(np.arange(clients, dtype=np.uint32), {}).capacity == capacity
+    assert poisson(rate).bind(np.arange(clients, dtype=np.uint32), {}, np.ones(clients, int)).capacity == capacity
 
 
 def test_an_overflow_makes_the_round_a_no_op(monkeypatch):
@@ -287,5 +289,5 @@ def test_a_cohort_larger_than_the_population_is_an_error_of_the_engine(clients):
 )
 def test_samplers_that_cannot_work(make, argument):
     with pytest.raises(ArgumentError) as caught:
-        make().bind(identities(5), {})
+        make().bind(identities(5), {}, np.ones(5, int))
     assert caught.value.argument == argument
