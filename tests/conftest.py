@@ -8,4 +8,5 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 PACKAGES = ("aggregation", "algorithms", "core", "engine", "kernels")  # data names its own type with Self, which the hook cannot read
-install_import_hook([f"fedjax_edu.{package}" for package in PACKAGES], "beartype.beartype")
+CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"  # an int is a float where one is asked for
+install_import_hook([f"fedjax_edu.{package}" for package in PACKAGES], CHECKER)

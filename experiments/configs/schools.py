@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
             "fold": 1,
             "seed": 0,
             "validation": False,
-            "rounds": 200,
+            "rounds": 400,
             "cohort": 47,  # under a quarter of the training schools of every fold
             "chunk": 10,
             "lanes": 4,  # on each device

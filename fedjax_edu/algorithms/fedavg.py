@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from fedjax_edu.algorithms import arguments, local_sgd, server
-from fedjax_edu.algorithms.server import ServerState
+from fedjax_edu.algorithms.server import ServerState, State
 from fedjax_edu.core import loss as losses
 from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregates, Algorithm, Channel, ClientInfo, Meta, Phase, Report, Stage
 from fedjax_edu.core.errors import ArgumentError
@@ -67,19 +67,19 @@ def fedavg(
             raise ArgumentError("fine_tuning", fine_tuning, "assign personal modules for it to train, or leave it out")
         return ServerState(params, server.init(server_optimizer, params.shared))
 
-    def begin(state: ServerState, personal: Tree, info: ClientInfo, key: jax.Array) -> local_sgd.Local:
+    def begin(state: State, personal: Tree, info: ClientInfo, key: jax.Array) -> local_sgd.Local:
         return local_sgd.start(client_optimizer, state.params.shared, personal)
 
-    def step(state: ServerState, local: local_sgd.Local, batch: Batch, key: jax.Array) -> tuple[local_sgd.Local, Report]:
+    def step(state: State, local: local_sgd.Local, batch: Batch, key: jax.Array) -> tuple[local_sgd.Local, Report]:
         slope, report = local_sgd.gradient(standard, local.params, state.params.frozen, batch, key)
         return local_sgd.descend(client_optimizer, local, slope), report
 
-    def finish(state: ServerState, local: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
+    def finish(state: State, local: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
         weight = WEIGHTINGS[weighting](info)
         update = Channel(local_sgd.difference(state.params.shared, local), local_sgd.holdings(info, weight), private=True)
         return {"update": update}, local_sgd.personal(state.params, local), weight
 
-    def apply(state: ServerState, aggregates: Aggregates, key: jax.Array) -> tuple[ServerState, dict[str, jax.Array]]:
+    def apply(state: State, aggregates: Aggregates, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         return server.step(server_optimizer, state, aggregates["update"])
 
     training = Stage(
@@ -105,12 +105,12 @@ def fedavg(
 def _personal_only(training: Stage, work: LocalTraining) -> Stage:
     """The training stage with shared modules fixed: they are moved to the frozen part before the client starts."""
 
-    def broadcast(state: ServerState, aggregates: Aggregates) -> ServerState:
+    def broadcast(state: State, aggregates: Aggregates) -> State:
         params = state.params
         nothing = jax.tree.map(lambda _: None, params.shared)
         return state._replace(params=Params(nothing, params.personal, join(params.shared, params.frozen)))
 
-    def finish(state: ServerState, local: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
+    def finish(state: State, local: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
         return {}, local_sgd.personal(state.params, local), jnp.ones(())
 
     (phase,) = training.phases

@@ -118,7 +118,7 @@ def ifca(
 
         def total(shared: Tree) -> jax.Array:
             mean, _ = local_sgd.objective(base.loss, local_sgd.join(shared, personal), state.params.frozen, batch, key)
-            return mean.astype(trees.float_dtype()) * jnp.sum(batch.valid)
+            return mean.astype(trees.float_dtype()) * jnp.sum(batch.valid, dtype=trees.float_dtype())
 
         return own._replace(losses=own.losses + jax.vmap(total)(state.clusters.params.shared)), None
 

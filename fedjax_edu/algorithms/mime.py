@@ -206,13 +206,13 @@ def _parts(
         state, observed = server.step(server_optimizer, state, aggregates["update"])
         return state._replace(statistics=statistics), observed
 
-    base = base._replace(
+    shared = base._replace(
         init_server=init_server,
         init_client=lambda params, info: (),
         apply=apply,
         model=lambda state, client: state.params.merge(),
     )
-    return base, begin, look, gradient_channel
+    return shared, begin, look, gradient_channel
 
 
 def _imitate(optimizer: optax.GradientTransformation, own: Passing, direction: Tree) -> Passing:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_edu.algorithms import local_sgd
-from fedjax_edu.algorithms.server import ServerState
+from fedjax_edu.algorithms.server import State
 from fedjax_edu.core.algorithm import Algorithm, ClientInfo, Phase, Report, Stage
 from fedjax_edu.core.local import Batch, FullPass, LocalTraining
 from fedjax_edu.core.trees import Tree, float_dtype
@@ -20,21 +20,21 @@ class Risky(NamedTuple):
 
     def risk(self, info: ClientInfo) -> jax.Array:
         r""":math:`F_k(w)`, the client's mean loss, regulariser included."""
-        return self.total / jnp.maximum(info.examples, 1)
+        return self.total / jnp.maximum(info.examples, 1).astype(self.total.dtype)
 
 
 def stage(base: Algorithm, local: LocalTraining) -> Stage:
     """FedAvg's stage with a pass over the client's examples before its local steps; `finish` is left to the algorithm."""
     (training,) = base.stages
 
-    def start(state: ServerState, personal: Tree, info: ClientInfo, key: jax.Array) -> Risky:
+    def start(state: State, personal: Tree, info: ClientInfo, key: jax.Array) -> Risky:
         return Risky(training.start(state, personal, info, key), jnp.zeros((), float_dtype()))
 
-    def look(state: ServerState, own: Risky, batch: Batch, key: jax.Array) -> tuple[Risky, None]:
+    def look(state: State, own: Risky, batch: Batch, key: jax.Array) -> tuple[Risky, None]:
         mean, _ = local_sgd.objective(base.loss, own.training.params, state.params.frozen, batch, key)
-        return own._replace(total=own.total + mean.astype(float_dtype()) * jnp.sum(batch.valid)), None
+        return own._replace(total=own.total + mean.astype(float_dtype()) * jnp.sum(batch.valid, dtype=float_dtype())), None
 
-    def step(state: ServerState, own: Risky, batch: Batch, key: jax.Array) -> tuple[Risky, Report]:
+    def step(state: State, own: Risky, batch: Batch, key: jax.Array) -> tuple[Risky, Report]:
         trained, report = training.phases[0].step(state, own.training, batch, key)
         return own._replace(training=trained), report
 

@@ -10,6 +10,9 @@ from fedjax_edu.core.algorithm import Aggregate
 from fedjax_edu.core.modules import NO_MODULE, Params
 from fedjax_edu.core.trees import Tree, global_norm
 
+State = Any
+"""A server state: a NamedTuple with the fields of :class:`ServerState`, and perhaps others, so that algorithms can extend each other."""
+
 
 class ServerState(NamedTuple):
     """The federation's parameters and the server optimiser's state over the shared ones."""
@@ -24,14 +27,14 @@ def init(optimizer: optax.GradientTransformation, shared: Tree) -> optax.OptStat
         return optimizer.init(shared)
 
 
-def step(optimizer: optax.GradientTransformation, state: Any, update: Aggregate) -> tuple[Any, dict[str, jax.Array]]:
+def step(optimizer: optax.GradientTransformation, state: State, update: Aggregate) -> tuple[State, dict[str, jax.Array]]:
     r"""One optimiser step with gradient :math:`-\bar\Delta`.
 
     A module whose weights sum to 0 keeps its value and its moments bit for bit; counters that belong to no module advance.
 
     Args:
         optimizer: any optax transformation.
-        state: a NamedTuple with the fields of :class:`ServerState`, and perhaps others.
+        state: the state before.
         update: the aggregated update.
 
     Returns:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedjax_edu.core.algorithm import Phase
 from fedjax_edu.core.keys import ClientPurpose, fold, permute
 from fedjax_edu.core.local import FullPass, LocalTraining
 
@@ -14,6 +15,11 @@ class Rows(NamedTuple):
 
     at: jax.Array
     valid: jax.Array
+
+
+def order_number(phases: tuple[Phase, ...], number: int) -> int:
+    """What a phase draws its order by: its number among the training phases, so that a full pass before it changes nothing."""
+    return sum(isinstance(phase.data, LocalTraining) for phase in phases[:number])
 
 
 def batch_size(data: LocalTraining | FullPass, longest: int) -> int:
@@ -29,7 +35,7 @@ def draw(data: LocalTraining | FullPass, key: jax.Array, phase: int, step: jax.A
     Args:
         data: what the phase asks for.
         key: the client's key of this round.
-        phase: number of the phase, so that phases draw independently.
+        phase: its :func:`order_number`, so that phases draw independently.
         step: int32 scalar, local steps of this phase done before.
         examples: int32 scalar, size of the client.
         longest: largest client of the population.

@@ -11,7 +11,7 @@ from fedjax_edu.core.algorithm import Stage
 from fedjax_edu.core.keys import Purpose, fold
 from fedjax_edu.core.local import FullPass, LocalTraining
 from fedjax_edu.engine.cohorts.sampler import Bound, Feedback
-from fedjax_edu.engine.drawing import draw
+from fedjax_edu.engine.drawing import draw, order_number
 from fedjax_edu.engine.resident import Resident
 from fedjax_edu.engine.state import State
 
@@ -60,7 +60,8 @@ def replay_round(
         keys = jax.vmap(lambda client, number=number: fold(round_key, client, number))(resident.ids[clients])
         for phase, work in enumerate(stage.phases):
             steps = np.asarray(resident.steps[number])[clients, phase]
-            grid = _grid(work.data, keys, phase, jnp.arange(steps.max()), resident.first[clients], resident.examples[clients], longest)
+            order = order_number(stage.phases, phase)
+            grid = _grid(work.data, keys, order, jnp.arange(steps.max()), resident.first[clients], resident.examples[clients], longest)
             at, valid = (np.asarray(leaf) for leaf in grid)
             for client, count in enumerate(steps):
                 rows[client] += [at[client, step][valid[client, step]] for step in range(count)]

@@ -21,7 +21,7 @@ def engine(row: Row, problem=None, *, population=None, cohort=None, lanes=3, mes
     problem = problem or Linear()
     return fe.Engine(
         population or problem.population(),
-        row.make(problem.loss, local),
+        row.make(problem.loss, local=local),
         cohort=cohort or fe.cohorts.uniform(6),
         aggregator=fe.aggregation.mean(),
         modules=fe.modules.assign(problem.params, personal=row.personal) if row.personal else None,
