@@ -1,6 +1,7 @@
-"""Every aggregator of the table: its NumPy twin, layouts, order, rejection, states, dtypes, statistics, sensitivity."""
+"""Every aggregator of the table: its NumPy twin, layouts, order, rejection, states, bytes, dtypes, statistics, sensitivity."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,12 @@ import pytest
 from jax.sharding import AxisType
 
 import fedjax_edu as fe
+from fedjax_edu.core import trees
 from fedjax_edu.core.algorithm import Channel, Meta
+from fedjax_edu.core.keys import ClientPurpose, Purpose, fold
 from fedjax_edu.core.link import Context
 from tests.aggregation import puppet
-from tests.aggregation.table import AGGREGATORS, Row
+from tests.aggregation.table import AGGREGATORS, Row, Seen, norm
 from tests.reference.clients import client_info
 from tests.reference.problems import identical, largest_gap
 
@@ -66,14 +69,37 @@ def straight(row) -> list:
     return history(engine(row))
 
 
-def test_equals_its_numpy_twin(row, straight):
+class Replayed(NamedTuple):
+    """What the twin says of a round: what each accepted client sent and reported, and what every client remembers after it."""
+
+    sent: dict
+    statistics: dict
+    memories: list
+
+
+@pytest.fixture(scope="module")
+def replayed(row, straight) -> list[Replayed]:
+    memories, rounds, found = [row.memory] * CLIENTS, 0, []
+    ids = puppet.population(UPDATES, WEIGHTS).ids
+    for number in range(ROUNDS):
+        sent, statistics, memories = {}, {}, list(memories)
+        for client in accepted(number):
+            update = jax.tree.map(lambda leaf, client=client: leaf[client].astype(np.float64), UPDATES)
+            key = fold(straight[0][0].key, Purpose.CLIENT, number, int(ids[client]), 0, ClientPurpose.LINKS)
+            seen = Seen(WEIGHTS[client], rounds, key)
+            sent[client], memories[client], statistics[client] = row.twin(update, memories[client], seen)
+        rounds += bool(sent)
+        found.append(Replayed(sent, statistics, memories))
+    return found
+
+
+def test_equals_its_numpy_twin(row, straight, replayed):
     private = public = jax.tree.map(np.asarray, puppet.PARAMS)
     owners = puppet.MODULES.owners(puppet.PARAMS)
-    for number, (state, _) in enumerate(straight):
-        clients = accepted(number)
-        if len(clients):
-            updates = [jax.tree.map(lambda leaf, client=client: leaf[client].astype(np.float64), UPDATES) for client in clients]
-            sent, weights = [row.twin(update)[0] for update in updates], WEIGHTS[clients].astype(np.float64)
+    for (state, _), expected in zip(straight, replayed, strict=True):
+        clients = list(expected.sent)
+        if clients:
+            weights = WEIGHTS[clients].astype(np.float64)
 
             def mean(owner: int, *values, weights: np.ndarray = weights):
                 total = weights[:, owner].sum()
@@ -81,23 +107,31 @@ def test_equals_its_numpy_twin(row, straight):
                     sum(weight * value for weight, value in zip(weights[:, owner], values, strict=True)) / total if total else 0 * values[0]
                 )
 
-            private = jax.tree.map(mean, owners, *sent)
-            public = jax.tree.map(lambda *values: np.mean(values, axis=0), *updates)
+            private = jax.tree.map(mean, owners, *expected.sent.values())
+            public = jax.tree.map(lambda leaf, clients=clients: leaf[clients].astype(np.float64).mean(axis=0), UPDATES)
         assert largest_gap(state.params, private) < 1e-6 * SIZES.max()
         assert largest_gap(state.server.public, public) < 1e-6 * SIZES.max()
+        memories = jax.tree.map(lambda *leaves: np.stack(leaves), *expected.memories)
+        assert largest_gap(jax.tree.leaves(state.links_clients[1:]), jax.tree.leaves(memories)) < 1e-6 * SIZES.max()
 
 
-def test_statistics_equal_numpy(row, straight):
-    for number, (_, info) in enumerate(straight):
+def test_statistics_equal_numpy(row, straight, replayed):
+    names = set(next(iter(replayed[0].statistics.values())))
+    for number, ((_, info), expected) in enumerate(zip(straight, replayed, strict=True)):
         clients = accepted(number)
-        expected = [row.twin(jax.tree.map(lambda leaf, client=client: leaf[client], UPDATES))[1] for client in clients]
-        names = row.twin(puppet.PARAMS)[1]
         assert set(info.links) == {"counter.passed", *names}
         for name in names:
-            wanted = np.mean([each[name] for each in expected]) if expected else 0
+            wanted = np.mean([each[name] for each in expected.statistics.values()]) if len(clients) else 0
             np.testing.assert_allclose(info.links[name], [wanted], rtol=1e-5)
         assert info.links["counter.passed"] == [1.0 if len(clients) else 0.0]
         assert (info.participants[0], info.rejected[0]) == (len(clients), PRESENT[number, POISONED])
+
+
+def test_bytes_equal_a_count_by_hand(row, straight):
+    """Of the public channel a client sends 13 float32; of the private one, modules where it has a weight."""
+    for number, (_, info) in enumerate(straight):
+        clients = accepted(number)
+        assert info.bytes_up == [52 * len(clients) + np.sum((WEIGHTS[clients] > 0) @ np.array(row.bytes))]
 
 
 def test_states_of_links_change_for_accepted_clients_only(straight):
@@ -107,6 +141,9 @@ def test_states_of_links_change_for_accepted_clients_only(straight):
         rounds += len(accepted(number)) > 0
         np.testing.assert_array_equal(state.links_clients[0], passed)
         assert int(state.links_server[0]) == rounds
+        if number:
+            others, before = jnp.setdiff1d(np.arange(CLIENTS), accepted(number)), straight[number - 1][0]
+            assert identical(trees.index(state.links_clients, others), trees.index(before.links_clients, others))
     assert passed[POISONED] == 0 < PRESENT[:, POISONED].sum()
 
 
@@ -131,7 +168,7 @@ def test_neither_order_of_clients_nor_one_lane_change_results(row, straight):
     for (state, info), (expected, wanted) in zip(history(engine(row, lanes=1, order=order)), straight, strict=True):
         assert identical((state.server, state.links_server), (expected.server, expected.links_server))
         assert identical(info.links, wanted.links)
-        np.testing.assert_array_equal(state.links_clients[0], np.asarray(expected.links_clients[0])[order])
+        assert identical(state.links_clients, jax.tree.map(lambda leaf: np.asarray(leaf)[order], expected.links_clients))
 
 
 def test_a_rejected_client_equals_its_absence(row, straight):
@@ -162,8 +199,8 @@ def random_update(scale: float, dtype=jnp.float32, seed: int = 0):
     return jax.tree.map(lambda leaf: jnp.asarray(scale * rng.normal(size=leaf.shape), dtype), puppet.PARAMS)
 
 
-def norm(tree) -> float:
-    return float(np.linalg.norm(np.concatenate([np.ravel(np.asarray(leaf).astype(np.float64)) for leaf in jax.tree.leaves(tree)])))
+def size(tree) -> float:
+    return norm(jax.tree.map(lambda leaf: np.asarray(leaf).astype(np.float64), tree))
 
 
 def test_structure_and_dtypes_are_kept(row):
@@ -187,16 +224,20 @@ def test_sensitivity_is_a_bound_and_is_attained(row, dtype):
         return
     largest, smallest = (1e4, 1e-3) if dtype == jnp.float16 else (1e15, 1e-15)
     scales = np.geomspace(smallest, largest, 40)
-    norms = np.array([norm(client_half(row, random_update(scale, dtype, seed), jitted=False)[0]) for seed, scale in enumerate(scales)])
+    norms = np.array([size(client_half(row, random_update(scale, dtype, seed), jitted=False)[0]) for seed, scale in enumerate(scales)])
     assert (norms <= row.sensitivity * (1 + 1e-6)).all()
-    if norm(random_update(largest, dtype)) > row.sensitivity:
+    if size(random_update(largest, dtype)) > row.sensitivity:
         assert norms.max() > row.sensitivity * (1 - 3 * float(jnp.finfo(dtype).eps) - 1e-6)
 
 
 def test_a_bound_that_does_not_bind_changes_no_bit(row):
     for dtype in (jnp.float32, jnp.bfloat16):
         small = random_update(1e-4, dtype)
-        assert norm(small) < row.sensitivity
-        assert identical(client_half(row, small)[0], small)
-    zero = jax.tree.map(jnp.zeros_like, small)
-    assert identical(client_half(row, zero)[0], zero)
+        assert size(small) < row.sensitivity
+        assert identical(client_half(row, small)[0], small) == row.transparent
+
+
+def test_an_update_of_zeros_stays_one(row):
+    for dtype in (jnp.float32, jnp.bfloat16):
+        zero = jax.tree.map(jnp.zeros_like, random_update(1.0, dtype))
+        assert identical(client_half(row, zero)[0], zero)
