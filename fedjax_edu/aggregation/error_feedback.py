@@ -43,7 +43,9 @@ def error_feedback(name: str, compress: Compress, wire: Callable[[Wire], Wire]) 
     """
 
     def client(server: Any, residual: Any, channels: dict[str, Channel], context: Context) -> Sent:
-        update = _update(name, channels)
+        if CHANNEL not in channels:  # a stage that sends something else; the engine makes sure that some stage sends updates
+            return channels, residual, {}
+        update = channels[CHANNEL]
         kept, left, sent = dict(named_leaves(residual)), dict(named_leaves(residual)), []
         numbers = {leaf: number for number, leaf in enumerate(kept)}
         weights = jnp.broadcast_to(update.weight, len(context.modules.names))
@@ -71,6 +73,7 @@ def error_feedback(name: str, compress: Compress, wire: Callable[[Wire], Wire]) 
         server=lambda server, aggregates, key: (server, aggregates),
         sensitivity=lambda bound: float("inf"),
         needs="sum",
+        channel=CHANNEL,
         wire=lambda channel, private, size: wire(size) if channel == CHANNEL else size,
     )
 
@@ -79,10 +82,3 @@ def keep(mask: jax.Array, leaf: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The leaf where the mask holds, and where it does not; no arithmetic, so that their sum is the leaf bit for bit."""
     zero = jnp.zeros_like(leaf)
     return jnp.where(mask, leaf, zero), jnp.where(mask, zero, leaf)
-
-
-def _update(name: str, channels: dict[str, Channel]) -> Channel:
-    if CHANNEL not in channels:
-        remedy = f"use it with an algorithm that sends a channel {CHANNEL!r} in each of its stages, such as fedavg"
-        raise ArgumentError(name, f"channels {sorted(channels)}", remedy)
-    return channels[CHANNEL]

@@ -30,7 +30,7 @@ def randk(fraction: float, seed: int = 0) -> Link:
         A link on the channel "update"; it reports ``randk.residual``, the mean norm of e.
 
     Raises:
-        ArgumentError: `fraction` outside (0, 1]; a `seed` outside [0, 2**32); when a round is traced, a stage without a channel "update".
+        ArgumentError: `fraction` outside (0, 1]; a `seed` outside [0, 2**32).
 
     >>> randk(0.1).wire("update", True, Wire(size=1000, values=1000, bits=32)).bytes
     400

@@ -22,9 +22,6 @@ def sign() -> Link:
     Returns:
         A link on the channel "update"; it reports ``sign.residual``, the mean norm of e.
 
-    Raises:
-        ArgumentError: when a round is traced, a stage without a channel "update".
-
     >>> sign().wire("update", True, Wire(size=1000, values=1000, bits=32)).bytes
     129
 

@@ -29,7 +29,7 @@ def topk(fraction: float) -> Link:
         A link on the channel "update"; it reports ``topk.residual``, the mean norm of e.
 
     Raises:
-        ArgumentError: `fraction` outside (0, 1]; when a round is traced, a stage without a channel "update".
+        ArgumentError: `fraction` outside (0, 1].
 
     >>> topk(0.1).wire("update", True, Wire(size=1000, values=1000, bits=32)).bytes  # 100 values of 32 bits, 100 indices of 10
     525

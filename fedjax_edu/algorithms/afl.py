@@ -68,8 +68,8 @@ def afl(
 
     def init_server(params: Params, meta: Meta) -> AflState:
         holders = np.asarray(meta.sizes) > 0
-        mixture = jnp.asarray(holders / holders.sum(), float_dtype())
-        return AflState(*base.init_server(params, meta), mixture, jnp.asarray(mixture_rate, float_dtype()), jnp.asarray(holders))
+        mixture, rate = (jnp.asarray(value, float_dtype()) for value in (holders / holders.sum(), mixture_rate))
+        return AflState(**base.init_server(params, meta)._asdict(), mixture=mixture, mixture_rate=rate, holders=jnp.asarray(holders))
 
     def finish(state: AflState, own: risk.Risky, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
         channels, personal, weight = base.stages[0].finish(state, own.training, info)

@@ -84,7 +84,7 @@ def fedbuff(
 
     def init_server(params: Params, meta: Meta) -> FedBuffState:
         history = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (max_staleness + 1, *leaf.shape)), params.shared)
-        return FedBuffState(*base.init_server(params, meta), history)
+        return FedBuffState(**base.init_server(params, meta)._asdict(), history=history)
 
     def start(state: FedBuffState, personal: Tree, info: ClientInfo, key: jax.Array) -> local_sgd.Local:
         return training.start(version(state, info), personal, info, key)

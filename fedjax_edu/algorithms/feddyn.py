@@ -80,7 +80,8 @@ def feddyn(
 
     def init_server(params: Params, meta: Meta) -> FedDynState:
         zero = jax.tree.map(jnp.zeros_like, params.shared)
-        return FedDynState(params, zero, *(jnp.asarray(value, float_dtype()) for value in (alpha, meta.total(weighting))))
+        strength, population = (jnp.asarray(value, float_dtype()) for value in (alpha, meta.total(weighting)))
+        return FedDynState(params, zero, strength, population)
 
     def start(state: FedDynState, client: FedDynClient, info: ClientInfo, key: jax.Array) -> Regularised:
         return Regularised(training.start(state, client.personal, info, key), client.gradient)

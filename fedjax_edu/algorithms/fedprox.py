@@ -62,7 +62,7 @@ def fedprox(
     base = fedavg(loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local, weighting=weighting)
 
     def init_server(params: Params, meta: Meta) -> FedProxState:
-        return FedProxState(*base.init_server(params, meta), jnp.asarray(mu, float_dtype()))
+        return FedProxState(**base.init_server(params, meta)._asdict(), mu=jnp.asarray(mu, float_dtype()))
 
     def step(state: FedProxState, own: local_sgd.Local, batch: Batch, key: jax.Array) -> tuple[local_sgd.Local, Report]:
         slope, report = local_sgd.gradient(base.loss, own.params, state.params.frozen, batch, key)

@@ -15,7 +15,7 @@ from fedjax_edu.core.algorithm import Aggregates, Algorithm, Channel, ClientInfo
 from fedjax_edu.core.errors import check_integer, check_number
 from fedjax_edu.core.keys import fold
 from fedjax_edu.core.local import Batch, FullPass, LocalTraining
-from fedjax_edu.core.modules import Params
+from fedjax_edu.core.modules import Params, join
 from fedjax_edu.core.trees import Tree
 
 
@@ -117,7 +117,7 @@ def ifca(
         personal = local_sgd.personal(state.params, own.training)
 
         def total(shared: Tree) -> jax.Array:
-            mean, _ = local_sgd.objective(base.loss, local_sgd.join(shared, personal), state.params.frozen, batch, key)
+            mean, _ = local_sgd.objective(base.loss, join(shared, personal), state.params.frozen, batch, key)
             return mean.astype(trees.float_dtype()) * jnp.sum(batch.valid, dtype=trees.float_dtype())
 
         return own._replace(losses=own.losses + jax.vmap(total)(state.clusters.params.shared)), None

@@ -184,7 +184,7 @@ def _parts(
     def init_server(params: Params, meta: Meta) -> MimeState:
         if meta.modules.has("personal"):
             raise ArgumentError("modules", "personal modules", "share or freeze them: there is no centralised optimiser to imitate")
-        return MimeState(*base.init_server(params, meta), server.init(client_optimizer, params.shared))
+        return MimeState(**base.init_server(params, meta)._asdict(), statistics=server.init(client_optimizer, params.shared))
 
     def begin(shared: Controlled, client: tuple[()], info: ClientInfo, key: jax.Array) -> Passing:
         params = shared.state.params.shared

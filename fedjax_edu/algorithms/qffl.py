@@ -69,7 +69,9 @@ def qffl(
     base = fedavg(loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local, weighting=weighting)
 
     def init_server(params: Params, meta: Meta) -> QfflState:
-        return QfflState(*base.init_server(params, meta), *(jnp.asarray(value, float_dtype()) for value in (q, lipschitz)))
+        return QfflState(
+            **base.init_server(params, meta)._asdict(), q=jnp.asarray(q, float_dtype()), lipschitz=jnp.asarray(lipschitz, float_dtype())
+        )
 
     def finish(state: QfflState, own: risk.Risky, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
         channels, personal, weight = base.stages[0].finish(state, own.training, info)

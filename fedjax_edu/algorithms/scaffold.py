@@ -89,7 +89,9 @@ def scaffold(
 
     def init_server(params: Params, meta: Meta) -> ScaffoldState:
         zero = jax.tree.map(jnp.zeros_like, params.shared)
-        return ScaffoldState(*base.init_server(params, meta), zero, jnp.asarray(meta.total(weighting), float_dtype()))
+        return ScaffoldState(
+            **base.init_server(params, meta)._asdict(), control=zero, population=jnp.asarray(meta.total(weighting), float_dtype())
+        )
 
     def start(state: ScaffoldState, client: ScaffoldClient, info: ClientInfo, key: jax.Array) -> Drifting:
         zero = jax.tree.map(jnp.zeros_like, state.params.shared)

@@ -68,7 +68,9 @@ def term(
     base = fedavg(loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local, weighting=weighting)
 
     def init_server(params: Params, meta: Meta) -> TermState:
-        return TermState(*base.init_server(params, meta), jnp.asarray(tilt, float_dtype()), jnp.zeros((), float_dtype()))
+        return TermState(
+            **base.init_server(params, meta)._asdict(), tilt=jnp.asarray(tilt, float_dtype()), risk=jnp.zeros((), float_dtype())
+        )
 
     def finish(state: TermState, own: risk.Risky, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
         channels, personal, weight = base.stages[0].finish(state, own.training, info)

@@ -63,6 +63,7 @@ class Link(NamedTuple):
             them through weighted sums alone, which secure aggregation can compute, "stack" for one that looks at each.
         stack: ``(server_state, {channel: Stack}, key) -> (server_state, {channel: Stack})``, run where updates are kept; the
             reduction returns ``{channel: Aggregate}``.
+        channel: the only channel that the link acts on; None is all that are private.
         wire: ``(channel name, private, Wire) -> Wire``, what the link does to the size of each leaf.
     """
 
@@ -75,4 +76,5 @@ class Link(NamedTuple):
     sensitivity: Callable[[float], float]
     needs: str
     stack: Callable[..., Any] | None = None
+    channel: str | None = None
     wire: Callable[[str, bool, Wire], Wire] = lambda channel, private, wire: wire

@@ -48,6 +48,13 @@ def check_parts(population: Any, algorithm: Any, cohort: Any, aggregator: Any, m
     return links
 
 
+def check_channels(links: Chain, sent: set[str]) -> None:
+    """Checks that every link finds the channel that it acts on in some stage of the algorithm."""
+    for link in links.links:
+        if link.channel is not None and link.channel not in sent:
+            raise ArgumentError(link.name, f"channels {sorted(sent)}", f"use it with an algorithm that sends a channel {link.channel!r}")
+
+
 def check_params(params: Tree, population: Population) -> None:
     """Checks that parameters are floating-point arrays without a NaN, of the precision of the data."""
     leaves = trees.named_leaves(params)

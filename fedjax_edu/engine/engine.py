@@ -278,10 +278,12 @@ class Engine:
             )
             shapes = jax.eval_shape(partial(self._begin, self._resident), params, jax.eval_shape(lambda: jax.random.key(0)))
             chunk = partial(rounds.run_chunk, program, self._sampler, self.layout.chunk)
+            bytes_ = traffic(program, shapes, self._resident)
+            checks.check_channels(self._chain, {name for stage in bytes_.up for name in stage})
             self._programs[form] = _Compiled(
                 program=program,
                 form=shapes,
-                traffic=traffic(program, shapes, self._resident),
+                traffic=bytes_,
                 chunk=jax.jit(chunk, out_shardings=(self._sharding, self._replicated)),
                 final=jax.jit(partial(rounds.run_final, program), out_shardings=self._sharding),
                 losses=partial(rounds.losses, program),

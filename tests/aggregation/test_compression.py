@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import fedjax_edu as fe
@@ -12,7 +13,7 @@ from fedjax_edu.core.errors import ArgumentError
 from tests.aggregation import puppet
 from tests.aggregation.table import drawn
 from tests.reference.clients import client_info, context
-from tests.reference.problems import identical
+from tests.reference.problems import Linear, identical
 
 COMPRESSORS = {"topk": lambda: topk(0.3), "randk": lambda: randk(0.3, seed=7), "sign": sign}
 STANDARD_ERRORS = 5.0  # a normal number is farther out with a probability of 6e-7
@@ -215,18 +216,16 @@ def test_what_is_sent_and_what_is_kept_make_the_whole_bit_for_bit(name):
 
 
 @pytest.mark.parametrize("name", COMPRESSORS)
-def test_a_compressor_needs_an_update_and_nothing_else_in_it(name):
+def test_a_compressor_leaves_other_channels_alone_and_takes_nothing_else_into_an_update(name):
     link, modules = COMPRESSORS[name](), fe.modules.assign(vector(0))
     memory, own = vector(0), context(modules)
-    with pytest.raises(
-        ArgumentError, match=f"^{name}: got channels .*'gradient'.*; use it with an algorithm that sends a channel 'update'"
-    ):
-        link.client(jnp.int32(0), memory, {"gradient": Channel(vector(1), jnp.ones(()), True)}, own)
+    other = {"gradient": Channel(vector(1), jnp.ones(()), True)}
+    assert link.client(jnp.int32(0), memory, other, own) == (other, memory, {})
     with pytest.raises(ArgumentError, match=f"^{name}: got update with the leaf count; send"):
         link.client(jnp.int32(0), memory, {"update": Channel(vector(1) | {"count": jnp.ones(())}, jnp.ones(()), True)}, own)
 
 
-def test_an_algorithm_without_an_update_is_told_when_its_round_is_traced():
+def test_an_algorithm_without_an_update_is_told_before_anything_is_compiled():
     algorithm = puppet.algorithm()
     (stage,) = algorithm.stages
 
@@ -235,8 +234,18 @@ def test_an_algorithm_without_an_update_is_told_when_its_round_is_traced():
         return {"gradient": channels["update"], "public": channels["public"]}, state, weight
 
     engine = _engine(topk(0.5), algorithm=algorithm._replace(stages=(stage._replace(finish=finish),)))
-    with pytest.raises(ArgumentError, match=r"^topk: got channels"):
-        engine.run(engine.init(puppet.PARAMS, seed=0), 1)
+    with pytest.raises(ArgumentError, match=r"^topk: got channels .*; use it with an algorithm that sends a channel 'update'"):
+        engine.init(puppet.PARAMS, seed=0)
+
+
+def test_algorithms_with_a_stage_of_their_own_can_be_compressed():
+    problem = Linear()
+    mime = fe.algorithms.mime(problem.loss, client_optimizer=optax.sgd(0.05), local=fe.LocalTraining(epochs=1))
+    plan = fe.ExecutionPlan(lanes=2)
+    engine = fe.Engine(problem.population(), mime, cohort=fe.cohorts.everyone(), aggregator=chain(topk(0.5), mean()), plan=plan)
+    _, info = engine.run(engine.init(problem.params), 1)
+    full, half = 16, 9 + 4  # of three coordinates and of one: two floats with two bits of index each, and a float
+    assert (info.bytes_up[0], info.bytes_down[0]) == (10 * (full + half), 10 * 2 * full)
 
 
 COUNT, REJECTED, BROKEN_ROUND, ROUNDS = 5, 3, 2, 6
