@@ -67,19 +67,20 @@ def fedavg(
             raise ArgumentError("fine_tuning", fine_tuning, "assign personal modules for it to train, or leave it out")
         return ServerState(params, server.init(server_optimizer, params.shared))
 
-    def begin(state: ServerState, personal: Tree, info: ClientInfo, key: jax.Array) -> local_sgd.Local:
+    # States are those of any algorithm that is built on this one: NamedTuples with the fields of ServerState, and perhaps others.
+    def begin(state: Any, personal: Tree, info: ClientInfo, key: jax.Array) -> local_sgd.Local:
         return local_sgd.start(client_optimizer, state.params.shared, personal)
 
-    def step(state: ServerState, local: local_sgd.Local, batch: Batch, key: jax.Array) -> tuple[local_sgd.Local, Report]:
+    def step(state: Any, local: local_sgd.Local, batch: Batch, key: jax.Array) -> tuple[local_sgd.Local, Report]:
         slope, report = local_sgd.gradient(standard, local.params, state.params.frozen, batch, key)
         return local_sgd.descend(client_optimizer, local, slope), report
 
-    def finish(state: ServerState, local: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
+    def finish(state: Any, local: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
         weight = WEIGHTINGS[weighting](info)
         update = Channel(local_sgd.difference(state.params.shared, local), local_sgd.holdings(info, weight), private=True)
         return {"update": update}, local_sgd.personal(state.params, local), weight
 
-    def apply(state: ServerState, aggregates: Aggregates, key: jax.Array) -> tuple[ServerState, dict[str, jax.Array]]:
+    def apply(state: Any, aggregates: Aggregates, key: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
         return server.step(server_optimizer, state, aggregates["update"])
 
     training = Stage(
