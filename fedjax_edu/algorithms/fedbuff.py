@@ -84,7 +84,8 @@ def fedbuff(
 
     def init_server(params: Params, meta: Meta) -> FedBuffState:
         history = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (max_staleness + 1, *leaf.shape)), params.shared)
-        return FedBuffState(*base.init_server(params, meta), history)
+        begun = base.init_server(params, meta)
+        return FedBuffState(begun.params, begun.optimizer, history)
 
     def start(state: FedBuffState, personal: Tree, info: ClientInfo, key: jax.Array) -> local_sgd.Local:
         return training.start(version(state, info), personal, info, key)

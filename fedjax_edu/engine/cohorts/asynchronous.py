@@ -164,8 +164,8 @@ def durations(
     """
 
     def rate(argument: str, value: float | str | np.ndarray) -> np.ndarray:
-        values = value if isinstance(value, str) or np.ndim(value) else np.full(population.num_clients, value)
-        return positive_per_client(argument, values, np.ones(population.num_clients, bool), population.attributes)
+        each = value if isinstance(value, (str, np.ndarray)) else np.full(population.num_clients, value)
+        return positive_per_client(argument, each, np.ones(population.num_clients, bool), population.attributes)
 
     if not isinstance(local, LocalTraining):
         raise ArgumentError("local", local, "use fe.LocalTraining(epochs=1, batch_size=20)")
