@@ -102,4 +102,5 @@ def fedbuff(
         history = jax.tree.map(lambda new, old: jnp.concatenate([new[None], old[:-1]]), state.params.shared, state.history)
         return state._replace(history=history), observed
 
-    return base._replace(init_server=init_server, stages=(training._replace(start=start, finish=finish),), apply=apply)
+    buffered = training._replace(start=start, finish=finish)
+    return base._replace(init_server=init_server, stages=(buffered,), apply=apply, stale=True)

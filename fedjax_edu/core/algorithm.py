@@ -180,6 +180,7 @@ class Algorithm(NamedTuple):
         model: ``(server, client_state | None) -> params`` that a client predicts with; None is a client never seen.
         final: stages run over everyone after the federation; they change client states only.
         weighting: how a client's weight grows: "examples", or "uniform" where it does not grow with its size.
+        stale: whether it understands clients that start from older parameters than the newest (``ClientInfo.staleness``).
     """
 
     init_server: Callable[..., Any]
@@ -190,6 +191,7 @@ class Algorithm(NamedTuple):
     model: Callable[..., Any]
     final: tuple[Stage, ...] = ()
     weighting: str = "uniform"
+    stale: bool = False
 
 
 WEIGHTINGS: dict[str, Callable[[ClientInfo], jax.Array]] = {

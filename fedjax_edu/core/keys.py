@@ -17,6 +17,7 @@ class Purpose(enum.IntEnum):
     FINALISE = 4
     EVALUATE = 5
     SAMPLER = 6
+    MEASURE = 7
 
 
 class ClientPurpose(enum.IntEnum):

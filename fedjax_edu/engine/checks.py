@@ -39,6 +39,9 @@ def check_parts(population: Any, algorithm: Any, cohort: Any, aggregator: Any, m
             "population", f"{population.num_clients} clients without examples", "use a population with at least one example"
         )
     links = chain(aggregator)
+    if cohort.stale and not algorithm.stale:
+        remedy = "use fe.algorithms.fedbuff(...): clients start from older parameters, which this algorithm would take for the newest"
+        raise ArgumentError("cohort", cohort.name, remedy)
     if cohort.stale and links.stacked:
         names = [link.name for link in links.links if link.needs != "sum"]
         raise ArgumentError("aggregator", names, f"use links that need only sums: {cohort.name} mixes updates of models of different age")

@@ -204,7 +204,7 @@ class Engine:
         self._check(state)
         if self._cohort.adaptive and rounds > 1:
             raise ArgumentError("rounds", rounds, f"ask for one round at a time: {self._cohort.name} draws by what training finds")
-        losses = jax.jit(partial(self._compiled(state.params).losses, state, self._resident))
+        losses = partial(self._compiled(state.params).losses, state, self._resident)
         replay = partial(replay_round, self._sampler, self._algorithm.stages, self._resident, self._longest, losses)
         cohorts, rows = [], []
         for _ in range(rounds):
@@ -286,7 +286,7 @@ class Engine:
                 traffic=bytes_,
                 chunk=jax.jit(chunk, out_shardings=(self._sharding, self._replicated)),
                 final=jax.jit(partial(rounds.run_final, program), out_shardings=self._sharding),
-                losses=partial(rounds.losses, program),
+                losses=jax.jit(partial(rounds.losses, program)),
             )
         return self._programs[form]
 
@@ -299,4 +299,4 @@ class _Compiled(NamedTuple):
     traffic: Traffic
     chunk: jax.stages.Wrapped
     final: jax.stages.Wrapped
-    losses: Callable[[State, Resident, jax.Array], jax.Array]
+    losses: jax.stages.Wrapped

@@ -103,7 +103,7 @@ def run_chunk(program: Program, sampler: Bound, length: int, state: State, resid
 
 
 def run_round(program: Program, sampler: Bound, state: State, resident: Resident) -> tuple[State, Record]:
-    """One round: draw, train and reduce stage by stage, apply. Without participants nothing but the round counter changes."""
+    """One round: draw, train and reduce stage by stage, apply. Without participants only the round counter and the sampler's clock move."""
     key = fold(state.key, Purpose.COHORT, state.round)
     draw, cohort = sampler.draw(state.cohort, key, state.round, partial(losses, program, state, resident))
     seats = seat(draw, resident, program.mesh.size)
@@ -348,7 +348,8 @@ def losses(program: Program, state: State, resident: Resident, clients: jax.Arra
     seats = seat(synchronous(clients), resident, program.mesh.size)
     bare = state._replace(links_server=(), links_clients=())
     alone = program._replace(chain=Chain(()), measured=False)
-    run = run_stages(alone, (stage,), len(resident.steps) - 1, bare, resident, seats, state.key)
+    key = fold(state.key, Purpose.MEASURE, state.round)
+    run = run_stages(alone, (stage,), len(resident.steps) - 1, bare, resident, seats, key)
     means = run.reports.loss / jnp.maximum(run.reports.examples, 1)
     return jnp.zeros(clients.shape, means.dtype).at[seats.origin].set(jnp.where(seats.present, means, 0), mode="drop")
 

@@ -45,12 +45,11 @@ def replay_round(
         round is drawn if this one is applied.
     """
     drawn, cohort = sampler.draw(state.cohort, fold(state.key, Purpose.COHORT, state.round), state.round, losses)
-    unseen = jnp.zeros(drawn.clients.shape)
     examples = resident.examples[drawn.clients]
-    learned = Feedback(state.round, drawn.clients, drawn.present & (examples > 0), unseen, unseen, examples, jnp.array(True))
+    present, unseen = drawn.present & (examples > 0) & ~drawn.overflow, jnp.zeros(drawn.clients.shape)
+    learned = Feedback(state.round, drawn.clients, present, unseen, unseen, examples, applied=jnp.any(present))
     after = state._replace(round=state.round + 1, cohort=sampler.learn(cohort, learned))
-    clients, present = np.asarray(drawn.clients), np.asarray(drawn.present) & ~np.asarray(drawn.overflow)
-    clients = clients[present & (np.asarray(resident.examples)[clients] > 0)]
+    clients = np.asarray(drawn.clients)[np.asarray(present)]
     clients = clients[np.argsort(np.asarray(resident.ids)[clients])]
     rows: LocalRows = [[] for _ in clients]
     if not len(clients):

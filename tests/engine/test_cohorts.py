@@ -15,8 +15,7 @@ from scipy.stats import binom, chi2, chi2_contingency
 import fedjax_edu as fe
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.keys import Purpose, fold
-from fedjax_edu.engine import cohorts
-from fedjax_edu.engine.cohorts import Cohort, available, everyone, poisson, uniform, weighted
+from fedjax_edu.engine.cohorts import Cohort, available, everyone, memoryless, poisson, uniform, weighted
 from fedjax_edu.engine.cohorts.memoryless import poisson_capacity
 from fedjax_edu.engine.cohorts.sampler import Draw
 from tests.reference.problems import SIZES, Linear, identical
@@ -160,13 +159,13 @@ def test_an_overflow_makes_the_round_a_no_op(monkeypatch):
         return fe.Engine(problem.population(), algorithm, cohort=cohort, aggregator=aggregator, modules=modules, plan=plan)
 
     wide = built()
-    monkeypatch.setattr(cohorts, "poisson_capacity", lambda clients, rate: capacity)
+    monkeypatch.setattr(memoryless, "poisson_capacity", lambda clients, rate: capacity)
     narrow = built()
     state, seen = narrow.init(problem.params, seed=1), set()
     for _ in range(8):
         after, info = narrow.run(state, 1)
         ideal, expected = wide.run(state, 1)
-        drawn = wide._sampler.draw(fold(state.key, Purpose.COHORT, state.round), state.round)
+        drawn, _ = wide._sampler.draw((), fold(state.key, Purpose.COHORT, state.round), state.round, jnp.zeros_like)
         overflow = int(drawn.present.sum()) > capacity
         seen.add(overflow)
         assert bool(info.overflow[0]) == overflow
@@ -242,7 +241,7 @@ def test_available_takes_one_mask_for_all_rounds_or_an_attribute():
 
 
 def test_available_keeps_an_overflow(monkeypatch):
-    monkeypatch.setattr(cohorts, "poisson_capacity", lambda clients, rate: 2)
+    monkeypatch.setattr(memoryless, "poisson_capacity", lambda clients, rate: 2)
     drawn = draws(available(poisson(1.0), np.array([True, False, False])), identities(3), 2)
     assert drawn.overflow.all()
 

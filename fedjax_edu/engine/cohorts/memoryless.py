@@ -8,7 +8,7 @@ import numpy as np
 
 from fedjax_edu.core.errors import ArgumentError, check_integer, check_positive
 from fedjax_edu.core.keys import permute
-from fedjax_edu.engine.cohorts.sampler import Bound, Cohort, Draw, check_fits, memoryless, per_client, synchronous
+from fedjax_edu.engine.cohorts.sampler import Bound, Cohort, Draw, check_fits, memoryless, per_client, successive, synchronous
 
 
 def uniform(size: int) -> Cohort:
@@ -133,8 +133,7 @@ def weighted(size: int, by: str | np.ndarray) -> Cohort:
             logits, identity = jnp.asarray(np.log(weights), jnp.float32), jnp.asarray(ids)
 
         def draw(key: jax.Array, round_: jax.Array) -> Draw:
-            noise = jax.vmap(lambda client: jax.random.gumbel(jax.random.fold_in(key, client), dtype=jnp.float32))(identity)
-            return synchronous(jax.lax.top_k(logits + noise, size)[1].astype(jnp.int32))
+            return synchronous(successive(key, identity, logits, size))
 
         return memoryless(size, draw)
 

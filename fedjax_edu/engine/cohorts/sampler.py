@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_edu.core import trees
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.data.validation import as_array
 
@@ -109,10 +110,34 @@ def memoryless(capacity: int, draw: Callable[[jax.Array, jax.Array], Draw]) -> B
     )
 
 
+def successive(key: jax.Array, ids: jax.Array, logits: jax.Array, size: int) -> jax.Array:
+    r"""Clients drawn one after another without replacement, each next one with probability proportional to its weight.
+
+    The `size` largest of :math:`\log w_k + G_k` with Gumbel noise (Gumbel-top-k); a client's noise depends on its id alone.
+
+    Args:
+        key: of this draw.
+        ids: uint32 [N].
+        logits: float32 [N], logarithms of the weights; -inf is drawn only when nobody else is left.
+        size: clients to draw.
+
+    Returns:
+        int32 [size], positions, in the order of the draw.
+    """
+    noise = jax.vmap(lambda client: jax.random.gumbel(jax.random.fold_in(key, client), dtype=jnp.float32))(ids)
+    return jax.lax.top_k(logits + noise, size)[1].astype(jnp.int32)
+
+
 def check_fits(size: int, clients: int, argument: str = "cohort") -> None:
     """Makes sure that a population has as many clients as a cohort asks for."""
     if size > clients:
         raise ArgumentError(argument, size, f"use at most the population's {clients} clients, or everyone()")
+
+
+def check_enough(argument: str, size: int, sizes: np.ndarray) -> None:
+    """Makes sure that as many clients have examples as are wanted at the same time."""
+    if size > (sizes > 0).sum():
+        raise ArgumentError(argument, size, f"use at most the {(sizes > 0).sum()} clients that have examples")
 
 
 def per_client(argument: str, value: str | np.ndarray, clients: int, attributes: dict[str, np.ndarray]) -> np.ndarray:
@@ -127,3 +152,16 @@ def per_client(argument: str, value: str | np.ndarray, clients: int, attributes:
     if array.shape[-1] != clients:
         raise ArgumentError(argument, array, f"use one entry for each of the {clients} clients")
     return array
+
+
+def positive_per_client(argument: str, value: str | np.ndarray, needed: np.ndarray, attributes: dict[str, np.ndarray]) -> np.ndarray:
+    """One number a client, float64 [N], positive and finite in the engine's precision where it is `needed` (bool [N])."""
+    numbers = per_client(argument, value, len(needed), attributes)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iuf":
+        raise ArgumentError(argument, numbers, "use one number for each client")
+    with np.errstate(over="ignore"):
+        held = numbers.astype(trees.float_dtype())
+    bad = needed & ~((held > 0) & np.isfinite(held))
+    if bad.any():
+        raise ArgumentError(argument, numbers[bad][:3], "use positive finite numbers")
+    return numbers.astype(np.float64)
