@@ -92,8 +92,8 @@ def project(point: jax.Array, inside: jax.Array) -> jax.Array:
 
     :math:`\max(v_i - \theta, 0)`, with :math:`\theta` such that they sum to 1.
 
-    >>> project(jnp.array([0.5, 0.9, 7.0]), jnp.array([True, True, False])).round(3).tolist()
-    [0.30000001192092896, 0.699999988079071, 0.0]
+    >>> [f"{share:.2f}" for share in project(jnp.array([0.5, 0.9, 7.0]), jnp.array([True, True, False]))]
+    ['0.30', '0.70', '0.00']
     """
     falling = jnp.sort(jnp.where(inside, point, -jnp.inf))[::-1]
     excess = jnp.cumsum(jnp.where(jnp.isfinite(falling), falling, 0)) - 1
