@@ -64,6 +64,8 @@ class Link(NamedTuple):
         stack: ``(server_state, {channel: Stack}, key) -> (server_state, {channel: Stack})``, run where updates are kept; the
             reduction returns ``{channel: Aggregate}``.
         wire: ``(channel name, private, Wire) -> Wire``, what the link does to the size of each leaf.
+        min_clients: seats that a cohort must have at least.
+        clients: ids of clients that the link names; the population must have them.
     """
 
     name: str
@@ -76,3 +78,5 @@ class Link(NamedTuple):
     needs: str
     stack: Callable[..., Any] | None = None
     wire: Callable[[str, bool, Wire], Wire] = lambda channel, private, wire: wire
+    min_clients: int = 1
+    clients: tuple[int, ...] = ()
