@@ -205,7 +205,7 @@ def _attack(name: str, ids: tuple[int, ...]) -> Link:
 
 
 def _among(id_: jax.Array, ids: tuple[int, ...]) -> jax.Array:
-    return jnp.any(id_[..., None] == jnp.asarray(ids, jnp.uint32), axis=-1)
+    return jnp.isin(id_, jnp.asarray(ids, jnp.uint32))
 
 
 def _checked(clients: Any) -> tuple[int, ...]:

@@ -1,7 +1,5 @@
 """Centered clipping: updates count as far as they stay near the last aggregate."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 

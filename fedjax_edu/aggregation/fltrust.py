@@ -15,11 +15,11 @@ from fedjax_edu.core.stack import Stack
 def fltrust(root: int) -> Link:
     r"""A mean weighted by trust, which comes from a clean data set of the server's own.
 
-    The server's data is a client of the population, `root`, whose update is :math:`g_0`. Every other client's update is trusted by
-    :math:`t_k = \max(0, \cos(\Delta_k, g_0))` and scaled to the root's norm:
-    :math:`\bar\Delta = \sum_k t_k \frac{\lVert g_0 \rVert}{\lVert \Delta_k \rVert} \Delta_k \,/\, \sum_k t_k`. The root's own update is not in
-    the mean, and weights only say who is there. A module moves in no round in which the root is away, was rejected or does not
-    hold it, and in none in which nobody is trusted; so draw the root every time:
+    The server's data is a client of the population, `root`, whose update is :math:`g_0`. Every other client's update is trusted
+    by :math:`t_k = \max(0, \cos(\Delta_k, g_0))` and scaled to the root's norm:
+    :math:`\bar\Delta = \sum_k t_k \frac{\lVert g_0 \rVert}{\lVert \Delta_k \rVert} \Delta_k \,/\, \sum_k t_k`. The root's own
+    update is not in the mean, and weights only say who is there. A module moves in no round in which the root is away, was
+    rejected or does not hold it, and in none in which nobody is trusted; so draw the root every time:
     ``fe.cohorts.including(cohort, [root])``.
 
     Args:
@@ -52,7 +52,7 @@ def _trusted(stack: Stack, is_root: jax.Array) -> Stack:
         return jnp.sum(jnp.where(is_root[:, None], updates, 0), axis=0, keepdims=True)
 
     def rescale(updates: jax.Array, weights: jax.Array) -> jax.Array:
-        return _directions(updates) * rows.norms(reference(updates))
+        return _directions(updates) * rows.norms(reference(updates))[:, None]
 
     def trust(updates: jax.Array, weights: jax.Array) -> jax.Array:
         cosine = jnp.sum(_directions(updates) * _directions(reference(updates)), axis=1)

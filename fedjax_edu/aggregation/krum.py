@@ -81,7 +81,7 @@ def _scores(updates: jax.Array, held: jax.Array, neighbours: jax.Array) -> jax.A
     squares = jax.lax.map(lambda row: jnp.sum(jnp.square(updates - row[None]), axis=1), updates)
     others = held[None, :] & ~jnp.eye(len(held), dtype=bool)
     rising = jnp.sort(jnp.where(others, squares, jnp.inf), axis=1)
-    return jnp.sum(jnp.where(jnp.arange(len(held))[None] < neighbours, rising, 0), axis=1)
+    return jnp.sum(jnp.where(jnp.arange(len(held), dtype=jnp.int32)[None] < neighbours, rising, 0), axis=1)
 
 
 def _mean(updates: jax.Array, chosen: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from fedjax_edu.core.algorithm import Aggregate
 from fedjax_edu.core.link import Link
 from fedjax_edu.core.stack import Rule, Stack
+from fedjax_edu.core.trees import global_norm
 
 Answer = Callable[[Any, dict[str, Stack], jax.Array], tuple[Any, dict[str, Aggregate]]]
 
@@ -57,17 +58,15 @@ def norms(updates: jax.Array) -> jax.Array:
     >>> norms(jnp.array([[3e30, 4e30], [0.0, 0.0]])).tolist() == [float(jnp.float32(5e30)), 0.0]
     True
     """
-    limits = jnp.finfo(updates.dtype)
-    updates = jnp.clip(updates, -limits.max, limits.max)  # a difference of finite numbers may be infinite
-    largest = jnp.max(jnp.abs(updates), axis=1, initial=0)
-    scale = jnp.where(largest > limits.tiny, largest, 1)
-    return scale * jnp.sqrt(jnp.sum(jnp.square(updates / scale[:, None]), axis=1))
+    largest = jnp.finfo(updates.dtype).max
+    return jax.vmap(global_norm)(jnp.clip(updates, -largest, largest))  # a difference of finite numbers may be infinite
 
 
 def clip(updates: jax.Array, bound: jax.Array | float) -> jax.Array:
     """Rows [C, d] scaled down to a norm of at most `bound`."""
-    size = norms(updates)[:, None]
-    return jnp.where(size > bound, updates * (bound / jnp.where(size > bound, size, 1)), updates)
+    size = norms(updates)
+    factor = jnp.where(size > bound, bound / jnp.where(size > bound, size, 1), 1)
+    return updates * factor[:, None]
 
 
 def rising(updates: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:

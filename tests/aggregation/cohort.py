@@ -41,13 +41,14 @@ def engine(
     present: np.ndarray = PRESENT,
     population: fe.data.Population = POPULATION,
     chunk: int = 1,
+    sampler: fe.cohorts.Cohort | None = None,
 ) -> fe.Engine:
     """An engine over the puppets in any layout; `present` is bool [rounds, clients] in the population's first order."""
     order = np.arange(population.num_clients) if order is None else order
     return fe.Engine(
         population.select(order),
         puppet.algorithm(),
-        cohort=fe.cohorts.available(fe.cohorts.everyone(), present[:, order]),
+        cohort=sampler or fe.cohorts.available(fe.cohorts.everyone(), present[:, order]),
         aggregator=aggregator,
         plan=fe.ExecutionPlan(lanes=lanes, mesh=jax.make_mesh((devices,), ("clients",), axis_types=(AxisType.Auto,)), chunk=chunk),
     )
