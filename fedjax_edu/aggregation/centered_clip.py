@@ -1,5 +1,7 @@
 """Centered clipping: updates count as far as they stay near the last aggregate."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -92,7 +94,8 @@ def _bucket(updates: jax.Array, weights: jax.Array, lot: jax.Array, size: int) -
 
 def _alike(values: Tree, centre: Tree) -> bool:
     """Whether the rows of a stack have the shapes of the centre."""
-    if jax.tree.structure(values) != jax.tree.structure(centre):
+    structures: list[Any] = [jax.tree.structure(each) for each in (values, centre)]
+    if structures[0] != structures[1]:
         return False
     return all(row.shape[1:] == leaf.shape for row, leaf in zip(jax.tree.leaves(values), jax.tree.leaves(centre), strict=True))
 

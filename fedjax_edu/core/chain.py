@@ -44,7 +44,8 @@ class Chain(NamedTuple):
 
     def reduce(self, server: tuple[Any, ...], stacks: dict[str, Stack], key: jax.Array) -> tuple[tuple[Any, ...], Aggregates]:
         """Kept updates to aggregates, first link first, the reduction last."""
-        states, values = list(server), dict(stacks)
+        states = list(server)
+        values: Any = stacks
         for position, link in enumerate(self.links):
             if link.stack is not None:
                 states[position], values = link.stack(server[position], values, fold(key, position))
