@@ -105,7 +105,7 @@ def check_integer(argument: str, value: object, *, at_least: int = 1, remedy: st
     return int(value)
 
 
-def check_positive(argument: str, value: object, *, at_most: float = sys.float_info.max, remedy: str = "") -> float:
+def check_positive(argument: str, value: object, *, at_most: int | float = sys.float_info.max, remedy: str = "") -> float:
     """A positive finite number, not above a bound, as a Python float.
 
     Raises:
@@ -120,7 +120,7 @@ def check_positive(argument: str, value: object, *, at_most: float = sys.float_i
     return number
 
 
-def check_number(argument: str, value: object, *, at_least: float = -math.inf, below: float = math.inf) -> float:
+def check_number(argument: str, value: object, *, at_least: int | float = -math.inf, below: int | float = math.inf) -> float:
     """A finite number within bounds, as a Python float.
 
     Raises:

@@ -65,6 +65,8 @@ class Link(NamedTuple):
             reduction returns ``{channel: Aggregate}``.
         channel: the only channel that the link acts on; None is all that are private.
         wire: ``(channel name, private, Wire) -> Wire``, what the link does to the size of each leaf.
+        min_clients: seats that a cohort must have at least.
+        clients: ids of clients that the link names; the population must have them.
     """
 
     name: str
@@ -78,3 +80,5 @@ class Link(NamedTuple):
     stack: Callable[..., Any] | None = None
     channel: str | None = None
     wire: Callable[[str, bool, Wire], Wire] = lambda channel, private, wire: wire
+    min_clients: int = 1
+    clients: tuple[int, ...] = ()

@@ -66,6 +66,11 @@ def float_dtype() -> jnp.dtype:
     return jax.dtypes.canonicalize_dtype(jnp.float64)
 
 
+def sum_dtype(leaf: jax.Array | jax.ShapeDtypeStruct) -> jnp.dtype:
+    """The type in which values like this leaf are summed over clients: its own, float32 for narrower ones."""
+    return leaf.dtype if leaf.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
+
+
 def index(tree: Tree, position: jax.Array | int) -> Tree:
     """Row `position` of every leaf."""
     return jax.tree.map(lambda leaf: leaf[position], tree)

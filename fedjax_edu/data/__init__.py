@@ -1,9 +1,10 @@
 """Data: populations of clients, partitions of central data sets into clients, and real school data."""
 
 from fedjax_edu.data import partition
+from fedjax_edu.data.attacks import flip_labels
 from fedjax_edu.data.loading import load, vocabulary
 from fedjax_edu.data.partition import PartitionStatistics
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.summary import PopulationSummary
 
-__all__ = ["PartitionStatistics", "Population", "PopulationSummary", "load", "partition", "vocabulary"]
+__all__ = ["PartitionStatistics", "Population", "PopulationSummary", "flip_labels", "load", "partition", "vocabulary"]

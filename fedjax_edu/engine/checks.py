@@ -58,6 +58,19 @@ def check_channels(links: Chain, sent: set[str]) -> None:
             raise ArgumentError(link.name, f"channels {sorted(sent)}", f"use it with an algorithm that sends a channel {link.channel!r}")
 
 
+def check_links(links: Chain, population: Population, cohort: Cohort, capacity: int) -> None:
+    """Checks that the population has the clients that links name, and that a cohort has as many seats as they need."""
+    for link in links.links:
+        missing = sorted(set(link.clients) - set(population.ids.tolist()))
+        if missing:
+            raise ArgumentError("aggregator", f"{link.name} of clients {missing[:3]}", "name clients by their ids in population.ids")
+        if capacity < link.min_clients:
+            got = f"{link.name} with {cohort.name}, of {capacity} clients at most"
+            raise ArgumentError(
+                "aggregator", got, f"use a cohort of at least {link.min_clients} clients, or a rule that expects fewer liars"
+            )
+
+
 def check_params(params: Tree, population: Population) -> None:
     """Checks that parameters are floating-point arrays without a NaN, of the precision of the data."""
     leaves = trees.named_leaves(params)

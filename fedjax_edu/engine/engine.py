@@ -73,6 +73,7 @@ class Engine:
         self.population = population
         self._algorithm = algorithm
         self._sampler = cohort.bind(population.ids, population.attributes, population.sizes)
+        checks.check_links(self._chain, population, cohort, self._sampler.capacity)
         self._cohort = cohort
         self.layout = plan.resolve(self._sampler.capacity)
         self._modules = modules

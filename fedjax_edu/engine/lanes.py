@@ -235,7 +235,7 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         report = trees.index(carry.report, lane)
         steps = jnp.sum(jnp.where(is_training, queue.steps[at], 0))
         totals = _accumulate(work.modules, outcome.totals, summed, weight, report, after, steps, statistics)
-        accepted &= trees.all_finite(links_state) & trees.all_finite([channel.value for channel in kept.values()])
+        accepted &= trees.all_finite(links_state) & trees.all_finite([(channel.value, channel.weight) for channel in kept.values()])
         accepted &= trees.all_finite(totals.channels)  # a finite update may still overflow the sum
         stacks = {name: trees.put(outcome.stacks[name], at, _stacked(channel, accepted, work.modules)) for name, channel in kept.items()}
         outcome = outcome._replace(
@@ -293,10 +293,6 @@ def _zero_report(metrics: tuple[str, ...]) -> Report:
     return Report(zero, zero, zero, dict.fromkeys(metrics, (zero, zero)))
 
 
-def _sum_dtype(leaf: jax.Array | jax.ShapeDtypeStruct) -> jnp.dtype:
-    return leaf.dtype if leaf.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
-
-
 def _empty(
     work: Work, shared: Tree, links_server: Tree, local: Tree, queue: Queue, links_states: Tree
 ) -> tuple[Totals, dict[str, tuple[Tree, jax.Array]]]:
@@ -320,7 +316,7 @@ def _empty(
             each = jax.tree.map(lambda leaf, rows=rows: jnp.zeros((rows, *leaf.shape), leaf.dtype), value)
             stacks[name] = (each, jnp.zeros((rows, modules), dtype))
         else:
-            total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, _sum_dtype(leaf)), value)
+            total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, trees.sum_dtype(leaf)), value)
             channels[name] = (total, jnp.zeros(modules, dtype), jnp.zeros(modules, jnp.int32))
     zero, report = jnp.int32(0), _zero_report(work.metrics)
     links = {name: jnp.zeros((), dtype) for name in statistics}

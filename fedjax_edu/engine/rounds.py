@@ -110,7 +110,7 @@ def run_round(program: Program, sampler: Bound, state: State, resident: Resident
     run = run_stages(program, program.algorithm.stages, 0, state, resident, seats, fold(state.key, Purpose.CLIENT, state.round))
     server_key = fold(state.key, Purpose.SERVER, state.round)
     server, observed = program.algorithm.apply(state.server, run.aggregates, server_key)
-    some = (run.totals[-1].participants > 0) & trees.all_finite(run.totals[-1].channels)  # sums may overflow between devices
+    some = (run.totals[-1].participants > 0) & trees.all_finite(run.aggregates)  # sums may overflow between devices
     after = State(
         round=state.round + 1,
         key=state.key,
@@ -129,7 +129,7 @@ def run_round(program: Program, sampler: Bound, state: State, resident: Resident
         steps=sum_over_stages(run.totals, "steps"),
         steps_run=run.steps_run,
         ticks=run.ticks,
-        contributors=tuple({name: sums[2] for name, sums in totals.channels.items()} for totals in run.totals),
+        contributors=run.contributors,
         server={name: jnp.where(some, value, jnp.zeros_like(value)) for name, value in observed.items()},
         links=run.totals[-1].links,
         overflow=draw.overflow,
@@ -185,9 +185,10 @@ def seat(draw: Draw, resident: Resident, devices: int) -> Seats:
 
 
 class StagesRun(NamedTuple):
-    """What the stages of a round left behind: `totals` one a stage, `aggregates` of all, `reports` of each seat summed over stages."""
+    """What the stages of a round left behind: `reports` of each seat summed over stages, `totals` and who sent what for each stage."""
 
     aggregates: dict[str, Aggregate]
+    contributors: tuple[dict[str, jax.Array], ...]
     totals: tuple[Totals, ...]
     clients: Tree
     links_server: Tree
@@ -219,7 +220,7 @@ def run_stages(
     states, links_states = trees.index(state.clients, rows), trees.index(state.links_clients, rows)
     links_server, rejected = state.links_server, jnp.zeros_like(present)
     aggregates: dict[str, Aggregate] = {}
-    totals, reports = [], []
+    totals, reports, contributors = [], [], []
     ticks = steps_run = jnp.int32(0)
     for number, stage in enumerate(stages):
         shared = stage.broadcast(state.server, aggregates)
@@ -231,10 +232,12 @@ def run_stages(
         queue = Queue(resident.first[rows], present & ~rejected, resident.steps[table][rows], keys, info)
         outcome = over_devices(work, program.mesh)(shared, links_server, resident.arrays, queue, states, links_states)
         states, links_states, rejected = outcome.states, outcome.links_states, rejected | outcome.rejected
-        server_key = fold(key, Purpose.SERVER, number)
+        server_key = fold(key, NOBODY, number)
         found = {name: Aggregate(*sums, program.modules) for name, sums in outcome.totals.channels.items()}
-        if outcome.stacks:
-            stacks = _stacks(program, outcome, queue)
+        stacks = _stacks(program, outcome, queue)
+        sent = {name: jnp.sum(stack.weights > 0, axis=0, dtype=jnp.int32) for name, stack in stacks.items()}
+        contributors.append({name: sum_.contributors for name, sum_ in found.items()} | sent)
+        if stacks:
             links_server, reduced = program.chain.reduce(links_server, stacks, fold(server_key, 0))
             found |= reduced
         links_server, found = program.chain.server(links_server, found, fold(server_key, 1))
@@ -247,7 +250,9 @@ def run_stages(
         lambda old, new: old.at[kept].set(new, mode="drop"), (state.clients, state.links_clients), (states, links_states)
     )
     reports = jax.tree.map(lambda *leaves: sum(leaves), *reports)
-    return StagesRun(aggregates, tuple(totals), clients, links_server, links_clients, rejected, reports, ticks, steps_run)
+    return StagesRun(
+        aggregates, tuple(contributors), tuple(totals), clients, links_server, links_clients, rejected, reports, ticks, steps_run
+    )
 
 
 def run_final(program: Program, state: State, resident: Resident) -> State:
