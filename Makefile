@@ -27,7 +27,7 @@ train: $(RUN)  ## train on CONFIG (default: real schools); ARGS are passed on
 	$(BIN)/python -m experiments.train --config=$(CONFIG) $(ARGS)
 
 test: lint types  ## lint, type check, then the whole test suite; ARGS are passed to pytest
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup $(ARGS)
 
 lint: $(DEV)  ## style and likely bugs
 	$(BIN)/ruff check --quiet .

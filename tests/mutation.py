@@ -1,0 +1,218 @@
+"""Plants one bug at a time in a copy of the package and shows which test turns red: ``python -m tests.mutation``.
+
+Run by hand, not by pytest: a mutant takes half a minute. A mutant that no test catches is an error, and so is one whose line
+is no longer there. Names given on the command line choose mutants.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+SUITE, FORMS, LINKS = "tests/algorithms/test_suite.py", "tests/algorithms/test_closed_forms.py", "tests/aggregation"
+
+
+class Mutant(NamedTuple):
+    """One planted bug.
+
+    Args:
+        bug: what is wrong.
+        file: under fedjax_edu/.
+        right: text of the file, that occurs once.
+        wrong: what replaces it.
+        tests: files that should notice.
+        chosen: pytest's -k.
+    """
+
+    bug: str
+    file: str
+    right: str
+    wrong: str
+    tests: str
+    chosen: str = ""
+
+
+MUTANTS = (
+    Mutant(
+        "SCAFFOLD: sign of the correction",
+        "algorithms/scaffold.py",
+        "jnp.subtract, state.control, own.control",
+        "jnp.subtract, own.control, state.control",
+        FORMS,
+        "scaffold",
+    ),
+    Mutant(
+        "SCAFFOLD: cohort for population",
+        "algorithms/scaffold.py",
+        "total / state.population.astype(total.dtype)",
+        "total / aggregates['control'].weight[0].astype(total.dtype)",
+        SUITE,
+        "scaffold and twin",
+    ),
+    Mutant(
+        "SCAFFOLD: K for K_i", "algorithms/scaffold.py", "count = info.steps[-1] if", "count = jnp.int32(4) if", SUITE, "scaffold and twin"
+    ),
+    Mutant(
+        "SCAFFOLD: the client keeps its old variate",
+        "algorithms/scaffold.py",
+        "ScaffoldClient(personal, control), weight",
+        "ScaffoldClient(personal, own.control), weight",
+        FORMS,
+        "scaffold",
+    ),
+    Mutant(
+        "FedDyn: sign of the memory", "algorithms/feddyn.py", "lambda h, total: h - (share", "lambda h, total: h + (share", FORMS, "feddyn"
+    ),
+    Mutant("FedDyn: g_k not updated", "algorithms/feddyn.py", "g - state.alpha.astype(g.dtype) * delta", "g", FORMS, "feddyn"),
+    Mutant("FedNova: the effective length forgotten", "algorithms/fednova.py", "update.scaled(path)", "update", FORMS, "fednova"),
+    Mutant("FedProx: pulled away", "algorithms/fedprox.py", "* (y - w)", "* (w - y)", FORMS, "fedprox"),
+    Mutant(
+        "Mime: statistics move on the client",
+        "algorithms/mime.py",
+        "training=own.training._replace(params=moved.params)",
+        "training=moved",
+        SUITE,
+        "mime and twin",
+    ),
+    Mutant(
+        "Mime: stale statistics",
+        "algorithms/mime.py",
+        "state._replace(statistics=statistics), observed",
+        "state, observed",
+        SUITE,
+        "mime and twin",
+    ),
+    Mutant("FedYogi: sign", "algorithms/fedopt.py", "jnp.sign(v - square)", "jnp.sign(square - v)", SUITE, "fedyogi and twin"),
+    Mutant(
+        "FedAdam: second moment from zero",
+        "algorithms/fedopt.py",
+        "jnp.full_like(leaf, tau**2)",
+        "jnp.zeros_like(leaf)",
+        SUITE,
+        "fedadam and twin",
+    ),
+    Mutant(
+        "moments of idle modules decay",
+        "algorithms/server.py",
+        "jnp.where(trained.weight[owner] > 0, new, old)",
+        "new",
+        "tests/algorithms/test_server.py",
+    ),
+    Mutant(
+        "FedBuff: history never moves",
+        "algorithms/fedbuff.py",
+        "jnp.concatenate([new[None], old[:-1]])",
+        "old",
+        "tests/engine/test_asynchronous.py",
+        "twin",
+    ),
+    Mutant(
+        "IFCA: the worst cluster",
+        "algorithms/ifca.py",
+        "cluster = jnp.argmin(own.losses).astype(jnp.int32)\n        params",
+        "cluster = jnp.argmax(own.losses).astype(jnp.int32)\n        params",
+        SUITE,
+        "ifca and twin",
+    ),
+    Mutant("q-FFL: weight used twice", "algorithms/qffl.py", "share * power)", "share * power * power)", SUITE, "qffl and twin"),
+    Mutant(
+        "AFL: the simplex sums to two",
+        "algorithms/afl.py",
+        "falling), falling, 0)) - 1",
+        "falling), falling, 0)) - 2",
+        SUITE,
+        "afl and twin",
+    ),
+    Mutant("TERM: exponents from the wrong risk", "algorithms/term.py", "found = state.risk + jnp.log", "found = jnp.log", FORMS, "tilted"),
+    Mutant(
+        "residual not scattered",
+        "aggregation/error_feedback.py",
+        "jnp.where(weighed, rest, kept[leaf])",
+        "kept[leaf]",
+        f"{LINKS}/test_compression.py",
+    ),
+    Mutant("QSGD: always rounded down", "aggregation/quantise.py", "< height - below", "< 0 * height", f"{LINKS}/test_compression.py"),
+    Mutant("clip: short updates are stretched", "aggregation/clip.py", "size > norm, (leaf", "size > 0, (leaf", f"{LINKS}/test_links.py"),
+    Mutant("Krum: one neighbour too many", "aggregation/krum.py", "count - f - 2)", "count - f - 1)", f"{LINKS}/test_rules.py", "krum"),
+    Mutant(
+        "stack: weight used twice",
+        "core/stack.py",
+        "weights.astype(dtype) * leaf.astype(dtype), jnp",
+        "weights.astype(dtype) ** 2 * leaf.astype(dtype), jnp",
+        f"{LINKS}/test_stack.py",
+        "fedavg or sum",
+    ),
+    Mutant(
+        "key by position",
+        "engine/rounds.py",
+        "fold(key, client, number))(resident.ids[rows])",
+        "fold(key, client, number))(rows.astype(jnp.uint32))",
+        SUITE,
+        "fedavg-examples and without_examples",
+    ),
+    Mutant(
+        "a rejected client's state is written",
+        "engine/rounds.py",
+        "kept = jnp.where(present & ~rejected, rows",
+        "kept = jnp.where(present, rows",
+        SUITE,
+        "scaffold-examples and rejected",
+    ),
+    Mutant(
+        "asynchronous: steps of the server do not count",
+        "engine/cohorts/asynchronous.py",
+        "clock.version + feedback.applied.astype(jnp.int32)",
+        "clock.version",
+        "tests/engine/test_asynchronous.py",
+    ),
+)
+
+
+def planted(mutant: Mutant, place: Path) -> Path:
+    """A copy of the repository with the bug; its package finds its kernels as an installed one does."""
+    copy = place / "copy"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "runs", "__pycache__", "*.egg-info"))
+    if not (copy / "fedjax_edu/kernels").exists():
+        (copy / "fedjax_edu/kernels").symlink_to(copy / "kernels")
+    file = copy / "fedjax_edu" / mutant.file
+    text = file.read_text()
+    if text.count(mutant.right) != 1:
+        sys.exit(f"{mutant.bug}: {mutant.right!r} occurs {text.count(mutant.right)} times in {mutant.file}; adapt the mutant")
+    file.write_text(text.replace(mutant.right, mutant.wrong))
+    return copy
+
+
+def caught_by(mutant: Mutant) -> str | None:
+    """The first test that fails on the mutant, or None."""
+    with tempfile.TemporaryDirectory() as place:
+        copy = planted(mutant, Path(place))
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *mutant.tests.split()]
+        command += ["-k", mutant.chosen] if mutant.chosen else []
+        environment = {**os.environ, "PYTHONPATH": str(copy)}
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    red = [line.removeprefix("FAILED ").split(" - ")[0] for line in done.stdout.splitlines() if line.startswith("FAILED ")]
+    if done.returncode != 1 or not red:
+        sys.exit(f"{mutant.bug}: no test ran or failed\n{done.stdout[-2000:]}")
+    return red[0]
+
+
+def main(names: list[str]) -> None:
+    """Runs the mutants whose description contains one of the names, or all."""
+    survivors = 0
+    for mutant in MUTANTS:
+        if names and not any(name in mutant.bug for name in names):
+            continue
+        red = caught_by(mutant)
+        survivors += red is None
+        print(f"{mutant.bug}: {red or 'SURVIVED'}", flush=True)
+    sys.exit(f"{survivors} mutants survived" if survivors else 0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
