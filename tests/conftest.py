@@ -7,7 +7,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 # Tests compile thousands of small programs and run each for milliseconds: code that is quick to compile saves a third of the suite.
-QUICK = "--xla_backend_optimization_level=0" + (" --xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 11) else "")
+QUICK = "--xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 11) else "--xla_backend_optimization_level=0"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -19,6 +19,7 @@ CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))" 
 install_import_hook([f"fedjax_edu.{package}" for package in PACKAGES], CHECKER)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share compiled programs run in one process: those of a file, or of one row of its table."""
     for item in items:

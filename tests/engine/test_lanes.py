@@ -10,6 +10,7 @@ import optax
 from jax.sharding import AxisType
 
 import fedjax_edu as fe
+from fedjax_edu.core.keys import Purpose, fold
 
 ONE_DEVICE = jax.make_mesh((1,), ("clients",), axis_types=(AxisType.Auto,))
 BATCH = 10
@@ -36,18 +37,15 @@ def test_utilisation_is_near_its_bound_on_heavy_tails():
     engine = toy(sizes, fe.cohorts.uniform(256), lanes=8)
     state = engine.init({"a": jnp.zeros(())}, seed=1)
     _, info = engine.run(state, 100)
-    draw = jax.jit(jax.vmap(lambda number: engine._sampler.draw(*_cohort_key(state, number)).clients))
-    cohorts = np.asarray(draw(jnp.arange(100)))
+
+    def drawn(number):
+        return engine._sampler.draw((), fold(state.key, Purpose.COHORT, number), number, jnp.zeros_like)[0].clients
+
+    cohorts = np.asarray(jax.jit(jax.vmap(drawn))(jnp.arange(100)))
     bounds = np.array([bound(-(-sizes[cohort] // BATCH), 8) for cohort in cohorts])
     assert np.percentile(info.utilisation / bounds, 5) >= 0.98
     assert (info.utilisation <= bounds + 1e-6).all()
     np.testing.assert_array_equal(info.steps, (-(-sizes[cohorts] // BATCH)).sum(1))
-
-
-def _cohort_key(state, number):
-    from fedjax_edu.core.keys import Purpose, fold
-
-    return fold(state.key, Purpose.COHORT, number), number
 
 
 def test_utilisation_counts_idle_lanes():
