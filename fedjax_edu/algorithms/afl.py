@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fedjax_edu.algorithms import local_sgd, risk, server
+from fedjax_edu.algorithms import local_sgd, risk
 from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.core.algorithm import Aggregates, Algorithm, Channel, ClientInfo, Meta
 from fedjax_edu.core.errors import check_number
@@ -63,7 +63,6 @@ def afl(
     We differ: local steps between two exchanges, and cohorts smaller than the population.
     """
     mixture_rate = check_number("mixture_rate", mixture_rate, at_least=0)
-    server_optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
     base = fedavg(loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local, weighting="uniform")
 
     def init_server(params: Params, meta: Meta) -> AflState:
@@ -79,7 +78,7 @@ def afl(
         return {"update": update, "risk": Channel({"risk": risks}, jnp.ones(()), private=True)}, personal, weight
 
     def apply(state: AflState, aggregates: Aggregates, key: jax.Array) -> tuple[AflState, dict[str, jax.Array]]:
-        state, observed = server.step(server_optimizer, state, aggregates["update"])
+        state, observed = base.apply(state, aggregates, key)
         mixture = project(state.mixture + state.mixture_rate * aggregates["risk"].total["risk"], state.holders)
         return state._replace(mixture=mixture), observed | {"largest_share": jnp.max(mixture)}
 

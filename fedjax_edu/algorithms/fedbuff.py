@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_edu.algorithms import local_sgd, server
+from fedjax_edu.algorithms import local_sgd
 from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.core import trees
 from fedjax_edu.core.algorithm import Aggregates, Algorithm, Channel, ClientInfo, Meta
@@ -73,7 +73,6 @@ def fedbuff(
     max_staleness = check_integer("max_staleness", max_staleness, at_least=0)
     if not callable(staleness_weight):
         raise ArgumentError("staleness_weight", staleness_weight, "pass a function from staleness to a weight")
-    server_optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
     base = fedavg(loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local, weighting=weighting)
     (training,) = base.stages
 
@@ -98,7 +97,7 @@ def fedbuff(
         return {"update": update._replace(value=scaled, weight=counted)}, personal, weight
 
     def apply(state: FedBuffState, aggregates: Aggregates, key: jax.Array) -> tuple[FedBuffState, dict[str, jax.Array]]:
-        state, observed = server.step(server_optimizer, state, aggregates["update"])
+        state, observed = base.apply(state, aggregates, key)
         history = jax.tree.map(lambda new, old: jnp.concatenate([new[None], old[:-1]]), state.params.shared, state.history)
         return state._replace(history=history), observed
 

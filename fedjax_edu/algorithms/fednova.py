@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_edu.algorithms import local_sgd, server
+from fedjax_edu.algorithms import local_sgd
 from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.algorithms.server import ServerState
 from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregates, Algorithm, Channel, ClientInfo, Phase, Report
@@ -57,7 +57,6 @@ def fednova(
     Reference: Wang et al. (2020), "Tackling the objective inconsistency problem in heterogeneous federated optimization",
     arXiv:2007.07481. We differ: :math:`a_k` is measured, with the learning rate inside, which cancels.
     """
-    server_optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
     base = fedavg(loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local, weighting=weighting)
     (training,) = base.stages
 
@@ -81,7 +80,7 @@ def fednova(
     def apply(state: ServerState, aggregates: Aggregates, key: jax.Array) -> tuple[ServerState, dict[str, jax.Array]]:
         update = aggregates["update"]
         path = aggregates["path"].weight / jnp.where(update.weight > 0, update.weight, 1)
-        state, observed = server.step(server_optimizer, state, update.scaled(path))
+        state, observed = base.apply(state, {"update": update.scaled(path)}, key)
         return state, observed | {"path": jnp.max(path)}
 
     stage = training._replace(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_edu.algorithms import local_sgd, server
+from fedjax_edu.algorithms import local_sgd
 from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.algorithms.server import ServerState
 from fedjax_edu.core import trees
@@ -90,7 +90,6 @@ def ifca(
     """
     clusters, seed = check_integer("clusters", clusters), check_integer("seed", seed, at_least=0)
     spread = check_number("spread", spread, at_least=0)
-    server_optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
     base = fedavg(loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local, weighting=weighting)
     (training,) = base.stages
 
@@ -145,7 +144,7 @@ def ifca(
     def apply(state: IfcaState, aggregates: Aggregates, key: jax.Array) -> tuple[IfcaState, dict[str, jax.Array]]:
         moved, norms = [], []
         for cluster in range(clusters):
-            one, observed = server.step(server_optimizer, trees.index(state.clusters, cluster), aggregates[_channel(cluster)])
+            one, observed = base.apply(trees.index(state.clusters, cluster), {"update": aggregates[_channel(cluster)]}, key)
             moved.append(one)
             norms.append(observed["update_norm"])
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *moved)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_edu.algorithms import arguments, local_sgd, server
+from fedjax_edu.algorithms import local_sgd, server
 from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregates, Algorithm, Channel, ClientInfo, Meta, Phase, Report, Stage
 from fedjax_edu.core.errors import ArgumentError
@@ -177,8 +177,6 @@ def _parts(
     weighting: str,
 ) -> tuple[Algorithm, Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
     """What both share: the algorithm but for its stages, a client's start, a pass that gathers gradients, their channel."""
-    server_optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
-    arguments.check(local=local, weighting=weighting, client_optimizer=client_optimizer, server_optimizer=server_optimizer)
     base = fedavg(loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local, weighting=weighting)
 
     def init_server(params: Params, meta: Meta) -> MimeState:
@@ -203,7 +201,7 @@ def _parts(
         gradient, old = aggregates["gradient"], state.params.shared
         mean = jax.tree.map(lambda mean, leaf: mean.astype(leaf.dtype), gradient.mean(), old)
         _, statistics = server.move(client_optimizer, old, state.statistics, mean, gradient)
-        state, observed = server.step(server_optimizer, state, aggregates["update"])
+        state, observed = base.apply(state, aggregates, key)
         return state._replace(statistics=statistics), observed
 
     shared = base._replace(

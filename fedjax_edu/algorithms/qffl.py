@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_edu.algorithms import local_sgd, risk, server
+from fedjax_edu.algorithms import local_sgd, risk
 from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregates, Algorithm, Channel, ClientInfo, Meta
 from fedjax_edu.core.errors import check_number, check_positive
@@ -65,7 +65,6 @@ def qffl(
     examples; a risk below 1e-10 counts as that.
     """
     q, lipschitz = check_number("q", q, at_least=0), check_positive("lipschitz", lipschitz)
-    server_optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
     base = fedavg(loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local, weighting=weighting)
 
     def init_server(params: Params, meta: Meta) -> QfflState:
@@ -91,7 +90,7 @@ def qffl(
         )
 
     def apply(state: QfflState, aggregates: Aggregates, key: jax.Array) -> tuple[QfflState, dict[str, jax.Array]]:
-        update = aggregates["update"]
-        return server.step(server_optimizer, state, update._replace(weight=aggregates["curvature"].weight))
+        update = aggregates["update"]._replace(weight=aggregates["curvature"].weight)
+        return base.apply(state, {"update": update}, key)
 
     return base._replace(init_server=init_server, stages=(risk.stage(base, local)._replace(finish=finish),), apply=apply)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_edu.algorithms import local_sgd, server
+from fedjax_edu.algorithms import local_sgd
 from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregates, Algorithm, Channel, ClientInfo, Meta, Phase, Report
 from fedjax_edu.core.errors import ArgumentError
@@ -83,7 +83,6 @@ def scaffold(
     """
     if option not in ("I", "II"):
         raise ArgumentError("option", option, 'use "I" or "II"')
-    server_optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
     base = fedavg(loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local, weighting=weighting)
     (training,) = base.stages
 
@@ -118,7 +117,7 @@ def scaffold(
         return channels | {"control": Channel(change, share, private=True)}, ScaffoldClient(personal, control), weight
 
     def apply(state: ScaffoldState, aggregates: Aggregates, key: jax.Array) -> tuple[ScaffoldState, dict[str, jax.Array]]:
-        state, observed = server.step(server_optimizer, state, aggregates["update"])
+        state, observed = base.apply(state, aggregates, key)
         change = jax.tree.map(lambda total: total / state.population.astype(total.dtype), aggregates["control"].total)
         control = jax.tree.map(lambda c, delta: c + delta.astype(c.dtype), state.control, change)
         return state._replace(control=control), observed | {"control_norm": global_norm(control)}

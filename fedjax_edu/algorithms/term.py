@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_edu.algorithms import local_sgd, risk, server
+from fedjax_edu.algorithms import local_sgd, risk
 from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregates, Algorithm, Channel, ClientInfo, Meta
 from fedjax_edu.core.errors import check_number
@@ -64,7 +64,6 @@ def term(
     the last round's tilted risk, which cancels, and cut at 60 so that weights stay finite.
     """
     tilt = check_number("tilt", tilt)
-    server_optimizer = optax.sgd(1.0) if server_optimizer is None else server_optimizer
     base = fedavg(loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local, weighting=weighting)
 
     def init_server(params: Params, meta: Meta) -> TermState:
@@ -81,7 +80,7 @@ def term(
 
     def apply(state: TermState, aggregates: Aggregates, key: jax.Array) -> tuple[TermState, dict[str, jax.Array]]:
         update, share = aggregates["update"], aggregates["share"]
-        moved, observed = server.step(server_optimizer, state, update)
+        moved, observed = base.apply(state, aggregates, key)
         mean = jnp.max(update.weight) / jnp.max(share.weight)  # of e^(t (F - risk))
         flat = state.tilt == 0
         found = state.risk + jnp.log(mean) / jnp.where(flat, 1, state.tilt)
