@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from fedjax_edu.core.algorithm import WEIGHTINGS
-from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.errors import ArgumentError, check_positive
 from fedjax_edu.core.local import LocalTraining
 from fedjax_edu.core.trees import named_leaves
 
@@ -58,3 +58,9 @@ def check_optimizer(argument: str, optimizer: Any) -> None:
             raise ArgumentError(f"{argument}.{hyperparameter}", np.asarray(value).tolist(), "use a finite number")
     if not math.isfinite(update):
         raise ArgumentError(argument, f"the update {update} for a gradient of ones", "use a finite learning rate and hyper-parameters")
+
+
+def check_rate(argument: str, rate: Any) -> optax.ScalarOrSchedule:
+    """A positive learning rate, or an optax schedule over the server's steps whose first value is one."""
+    check_positive(argument, rate(jnp.int32(0)) if callable(rate) else rate)
+    return rate

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fedjax_edu.algorithms.arguments import check_rate
 from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.core.algorithm import Algorithm
 from fedjax_edu.core.errors import check_number, check_positive
@@ -20,7 +21,7 @@ def fedadagrad(
     loss: Callable[..., Any],
     *,
     client_optimizer: optax.GradientTransformation,
-    server_learning_rate: float = 0.1,
+    server_learning_rate: optax.ScalarOrSchedule = 0.1,
     b1: float = 0.0,
     tau: float = 1e-3,
     local: LocalTraining,
@@ -35,7 +36,7 @@ def fedadagrad(
     Args:
         loss: as for :func:`fedjax_edu.algorithms.fedavg`.
         client_optimizer: optax optimiser of the local steps.
-        server_learning_rate: :math:`\eta`.
+        server_learning_rate: :math:`\eta`, or an optax schedule over rounds.
         b1: :math:`\beta_1`, in [0, 1).
         tau: :math:`\tau`, how little adaptive the step is; in the units of an update.
         local: local work of a round.
@@ -60,7 +61,7 @@ def fedadam(
     loss: Callable[..., Any],
     *,
     client_optimizer: optax.GradientTransformation,
-    server_learning_rate: float = 0.1,
+    server_learning_rate: optax.ScalarOrSchedule = 0.1,
     b1: float = 0.9,
     b2: float = 0.99,
     tau: float = 1e-3,
@@ -72,7 +73,7 @@ def fedadam(
     Args:
         loss: as for :func:`fedjax_edu.algorithms.fedavg`.
         client_optimizer: optax optimiser of the local steps.
-        server_learning_rate: :math:`\eta`.
+        server_learning_rate: :math:`\eta`, or an optax schedule over rounds.
         b1: :math:`\beta_1`, in [0, 1).
         b2: :math:`\beta_2`, in [0, 1).
         tau: :math:`\tau`, how little adaptive the step is; in the units of an update.
@@ -99,7 +100,7 @@ def fedyogi(
     loss: Callable[..., Any],
     *,
     client_optimizer: optax.GradientTransformation,
-    server_learning_rate: float = 0.1,
+    server_learning_rate: optax.ScalarOrSchedule = 0.1,
     b1: float = 0.9,
     b2: float = 0.99,
     tau: float = 1e-3,
@@ -111,7 +112,7 @@ def fedyogi(
     Args:
         loss: as for :func:`fedjax_edu.algorithms.fedavg`.
         client_optimizer: optax optimiser of the local steps.
-        server_learning_rate: :math:`\eta`.
+        server_learning_rate: :math:`\eta`, or an optax schedule over rounds.
         b1: :math:`\beta_1`, in [0, 1).
         b2: :math:`\beta_2`, in [0, 1).
         tau: :math:`\tau`, how little adaptive the step is; in the units of an update.
@@ -140,9 +141,9 @@ class _Moments(NamedTuple):
     second: Tree
 
 
-def _adaptive(second: Second, learning_rate: float, b1: float, tau: float) -> optax.GradientTransformation:
+def _adaptive(second: Second, learning_rate: optax.ScalarOrSchedule, b1: float, tau: float) -> optax.GradientTransformation:
     r"""The step that the three share, as an optax transformation of gradients :math:`-\bar\Delta`."""
-    rate, tau = check_positive("server_learning_rate", learning_rate), check_positive("tau", tau)
+    rate, tau = check_rate("server_learning_rate", learning_rate), check_positive("tau", tau)
     b1 = check_number("b1", b1, at_least=0, below=1)
 
     def init(params: Tree) -> _Moments:
@@ -151,6 +152,6 @@ def _adaptive(second: Second, learning_rate: float, b1: float, tau: float) -> op
     def update(gradient: Tree, state: _Moments, params: Tree | None = None) -> tuple[Tree, _Moments]:
         first = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.first, gradient)
         moments = _Moments(first, jax.tree.map(lambda v, g: second(v, jnp.square(g)), state.second, gradient))
-        return jax.tree.map(lambda m, v: -rate * m / (jnp.sqrt(v) + tau), *moments), moments
+        return jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + tau), *moments), moments
 
-    return optax.GradientTransformation(init, update)
+    return optax.chain(optax.GradientTransformation(init, update), optax.scale_by_learning_rate(rate))
