@@ -13,4 +13,4 @@ _SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds a fold; the protocol asks for 3
 _FOLDS = flags.DEFINE_integer("folds", 5, "How many of the five folds.")
 
 if __name__ == "__main__":
-    run(lambda config: fe.study.run_folds(config, _WORKDIR.value, seeds=_SEEDS.value, folds=_FOLDS.value))
+    run(fe.study.SchoolsConfig, lambda config: fe.study.run_folds(config, _WORKDIR.value, seeds=_SEEDS.value, folds=_FOLDS.value))

@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -15,13 +15,20 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 flags.mark_flag_as_required("config")
 
+Configuration = TypeVar("Configuration", bound=fe.study.Config)
 
-def run(work: Callable[[fe.study.SchoolsConfig], object]) -> None:
-    """Reads the flags and the configuration, uses every core, and calls `work`."""
+
+def run(kind: type[Configuration], work: Callable[[Configuration], object]) -> None:
+    """Reads the flags and the configuration, uses every core, and calls `work`.
+
+    Args:
+        kind: what the configuration file describes.
+        work: the program.
+    """
 
     def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
-        config = fe.study.SchoolsConfig.from_mapping(_fields())
+        config = kind.from_mapping(_fields())
         fe.configure()
         work(config)
 

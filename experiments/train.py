@@ -11,4 +11,4 @@ from experiments.program import run
 _WORKDIR = flags.DEFINE_string("workdir", "runs/schools", "The run folder; results that it has are replaced.")
 
 if __name__ == "__main__":
-    run(lambda config: fe.study.run_schools(config, _WORKDIR.value))
+    run(fe.study.SchoolsConfig, lambda config: fe.study.run_schools(config, _WORKDIR.value))

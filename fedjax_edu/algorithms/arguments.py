@@ -62,5 +62,5 @@ def check_optimizer(argument: str, optimizer: Any) -> None:
 
 def check_rate(argument: str, rate: Any) -> optax.ScalarOrSchedule:
     """A positive learning rate, or an optax schedule over the server's steps whose first value is one."""
-    check_positive(argument, rate(jnp.int32(0)) if callable(rate) else rate)
+    check_positive(argument, float(rate(jnp.int32(0))) if callable(rate) else rate)
     return rate

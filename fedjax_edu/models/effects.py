@@ -1,5 +1,7 @@
 """What one school adds to the federation's predictions: random effects as personal parameters."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -35,7 +37,7 @@ class SchoolEffects(nnx.Module):
         return self.intercept[...][None] + inputs @ self.slopes[...] + self.classrooms[...][classroom]
 
 
-def penalty(effects: Tree, strength: dict[str, jax.Array]) -> jax.Array:
+def penalty(effects: Tree, strength: Mapping[str, jax.typing.ArrayLike]) -> jax.Array:
     r"""The negative log prior of school effects, :math:`\tfrac12 \sum_t \lambda_{\cdot,t} \lVert \cdot_t \rVert^2`.
 
     Args:

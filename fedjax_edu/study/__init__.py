@@ -4,14 +4,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedjax_edu.study.config import SchoolsConfig
+    from fedjax_edu.study.algorithms import AlgorithmsConfig, run_algorithms, tune_algorithms
+    from fedjax_edu.study.config import Config, SchoolsConfig
     from fedjax_edu.study.folds import run_folds
     from fedjax_edu.study.results import Result
+    from fedjax_edu.study.robustness import RobustnessConfig, run_robustness
     from fedjax_edu.study.run import run_schools
 
-__all__ = ["Result", "SchoolsConfig", "run_folds", "run_schools"]
+__all__ = [
+    "AlgorithmsConfig",
+    "Config",
+    "Result",
+    "RobustnessConfig",
+    "SchoolsConfig",
+    "run_algorithms",
+    "run_folds",
+    "run_robustness",
+    "run_schools",
+    "tune_algorithms",
+]
 
-_HOME = {"Result": "results", "SchoolsConfig": "config", "run_folds": "folds", "run_schools": "run"}
+_HOME = {
+    "AlgorithmsConfig": "algorithms",
+    "Config": "config",
+    "Result": "results",
+    "RobustnessConfig": "robustness",
+    "SchoolsConfig": "config",
+    "run_algorithms": "algorithms",
+    "run_folds": "folds",
+    "run_robustness": "robustness",
+    "run_schools": "run",
+    "tune_algorithms": "algorithms",
+}
 
 
 def __getattr__(name: str) -> Any:

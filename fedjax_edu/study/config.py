@@ -2,11 +2,30 @@
 
 import dataclasses
 import math
+import types
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from fedjax_edu.core.errors import ConfigError
+
+
+class Config:
+    """A frozen dataclass that a configuration file fills."""
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+        """The configuration that a mapping holds, as plain dicts, lists and values.
+
+        Raises:
+            ConfigError: an unknown, missing, ill-typed or negative field; the message names it.
+
+        >>> SchoolsConfig.from_mapping({"round": 3})
+        Traceback (most recent call last):
+        ...
+        fedjax_edu.core.errors.ConfigError: config.round: got 3; remove it, or use a known field: fold, seed, validation, rounds, ...
+        """
+        return _read("config", cls, mapping)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +40,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskConfig:
-    """A task's weight in the loss, and how strongly a school's effects on it are shrunk, in rows.
+    """A task's weight where schools train together, and how strongly a school's effects on it are shrunk, in rows.
 
     ``intercept = 20`` shrinks a school's intercept as if 20 further rows had said that it is zero; likewise the effect of
     each classroom and each slope.
@@ -49,14 +68,29 @@ class TasksConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FederatedConfig:
-    """FedAvg: local work of a school, and the server's step, which falls to zero over the second half of the rounds."""
+    """How the federation trains.
 
+    Attributes:
+        algorithm: a name in :mod:`fedjax_edu.algorithms`.
+        arguments: what the algorithm wants beyond the fields below, ``{"mu": 0.01}`` for FedProx.
+        local_epochs: of a school, a round.
+        batch_size: of a local step.
+        client_learning_rate: of local SGD.
+        client_momentum: of local SGD.
+        server_learning_rate: falls to zero over the second half of the rounds; 0 leaves the server's step to the algorithm.
+        weight_decay: of local SGD.
+        concurrency: schools that train at any moment on a virtual clock, a second for each of their steps; 0: rounds are synchronous.
+    """
+
+    algorithm: str
+    arguments: dict[str, int | float | str]
     local_epochs: int
     batch_size: int
     client_learning_rate: float
+    client_momentum: float
     server_learning_rate: float
-    server_momentum: float
     weight_decay: float
+    concurrency: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +124,7 @@ class LocalOnlyConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SchoolsConfig:
+class SchoolsConfig(Config):
     """A run of the school study.
 
     Attributes:
@@ -103,7 +137,7 @@ class SchoolsConfig:
         lanes: schools trained side by side on a device; more or fewer change speed, and results by rounding.
         model: sizes.
         tasks: weight and shrinkage of each task.
-        federated: FedAvg.
+        federated: the algorithm, local work, and learning rates.
         effects: the schools' own effects.
         pooled: the pooled baseline.
         local_only: the local-only baseline.
@@ -123,39 +157,38 @@ class SchoolsConfig:
     pooled: PooledConfig
     local_only: LocalOnlyConfig
 
-    @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> "SchoolsConfig":
-        """The configuration that a mapping holds, as plain dicts and values.
-
-        Raises:
-            ConfigError: an unknown, missing, ill-typed or negative field; the message names it.
-
-        >>> SchoolsConfig.from_mapping({"round": 3})
-        Traceback (most recent call last):
-        ...
-        fedjax_edu.core.errors.ConfigError: config.round: got 3; remove it, or use a known field: fold, seed, validation, rounds, ...
-        """
-        return _read("config", cls, mapping)
-
 
 def _read(name: str, kind: Any, value: Any) -> Any:
     """A value of a configuration as the type of its field, checked."""
     if dataclasses.is_dataclass(kind):
         return _read_group(name, kind, value)
-    if kind is bool:
-        fits = isinstance(value, bool)
+    if typing.get_origin(kind) is dict:
+        return {key: _read(f"{name}.{key}", typing.get_args(kind)[1], entry) for key, entry in _group(name, value).items()}
+    if typing.get_origin(kind) is list:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(name, value, "use a list")
+        return [_read(f"{name}[{number}]", typing.get_args(kind)[0], entry) for number, entry in enumerate(value)]
+    if isinstance(kind, types.UnionType):
+        kind = type(value) if type(value) in typing.get_args(kind) else float
+    if kind is float:
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
     else:
-        fits = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool) and 0 <= value < math.inf
+        fits = type(value) is kind and not (kind is int and value < 0)
     if not fits:
-        raise ConfigError(name, value, f"use a {kind.__name__}" + ("" if kind is bool else " of at least 0, and finite"))
+        limits = " of at least 0, and finite" if kind in (int, float) else ""
+        raise ConfigError(name, value, f"use a {kind.__name__}{limits}")
     return kind(value)
 
 
-def _read_group(name: str, kind: Any, value: Any) -> Any:
+def _group(name: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(name, value, "use a group of fields")
+    return value
+
+
+def _read_group(name: str, kind: Any, value: Any) -> Any:
     fields = typing.get_type_hints(kind)
-    for field in value:
+    for field in _group(name, value):
         if field not in fields:
             raise ConfigError(f"{name}.{field}", value[field], f"remove it, or use a known field: {', '.join(fields)}")
     for field in fields:

@@ -95,6 +95,15 @@ def star_examples(population: Population) -> Examples:
     )
 
 
+def study_of(school: int) -> str:
+    """The study to which a school's id belongs.
+
+    >>> study_of(1_000_080)
+    'star'
+    """
+    return STUDIES[school // _ID_STRIDE]
+
+
 def _schools(population: Population, study: str) -> np.ndarray:
     return STUDIES.index(study) * _ID_STRIDE + population.ids[population.row_clients].astype(np.int64)
 

@@ -12,29 +12,13 @@ from rich.table import Table
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.study import metrics
 from fedjax_edu.study.config import SchoolsConfig
-from fedjax_edu.study.report import number
-from fedjax_edu.study.results import MODELS, TESTS, Predictions, Result
+from fedjax_edu.study.estimates import Estimate, by_fold, scores
+from fedjax_edu.study.report import number, with_interval
+from fedjax_edu.study.results import MODELS, TESTS, Result
 from fedjax_edu.study.run import run_schools
 from fedjax_edu.study.run_folder import RunFolder
 from fedjax_edu.study.schools import FOLDS
 from fedjax_edu.study.tasks import TASKS
-
-RESAMPLES = 200  # an AUC is sorted anew for each draw, fold and model
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A mean over folds and seeds.
-
-    Attributes:
-        mean: the estimate.
-        interval: 95 % by bootstrap over schools.
-        folds: means over seeds of each fold.
-    """
-
-    mean: float
-    interval: metrics.Interval
-    folds: tuple[float, ...]
 
 
 def run_folds(
@@ -79,27 +63,11 @@ def run_folds(
 
 def _estimates(results: Sequence[Result], test: str) -> dict[str, dict[str, Estimate]]:
     """``{task: {model: Estimate}}`` of one test."""
-    estimates: dict[str, dict[str, Estimate]] = {}
+    folds, estimates = [result.fold for result in results], {}
     for position, task in enumerate(TASKS):
         runs = [result.predictions[test][position] for result in results]
-        estimates[task.name] = {model: _estimate(results, runs, model) for model in MODELS if all(model in run.models for run in runs)}
+        estimates[task.name] = scores(runs, folds, [model for model in MODELS if all(model in run.models for run in runs)])
     return estimates
-
-
-def _estimate(results: Sequence[Result], runs: Sequence[Predictions], model: str) -> Estimate:
-    """Mean over runs; schools are drawn for all runs at once, since a school's pupils test in several of them."""
-    scores = np.array([run.score(model) for run in runs])
-    school = np.concatenate([run.school for run in runs])
-    cuts = np.cumsum([len(run.school) for run in runs])[:-1]
-
-    def mean(weights: np.ndarray) -> float:
-        return float(np.nanmean([run.score(model, part) for run, part in zip(runs, np.split(weights, cuts), strict=True)]))
-
-    return Estimate(
-        mean=float(scores.mean()),
-        interval=metrics.over_schools(school, mean, seed=0, resamples=RESAMPLES),
-        folds=_by_fold(scores, [result.fold for result in results]),
-    )
 
 
 def _wins(results: Sequence[Result], comparisons: Sequence[metrics.Comparison | None]) -> Estimate | None:
@@ -112,11 +80,7 @@ def _wins(results: Sequence[Result], comparisons: Sequence[metrics.Comparison | 
     interval = metrics.Interval(
         *(float(np.mean([getattr(comparison.wins_interval, end) for _, comparison in found])) for end in ("low", "high"))
     )
-    return Estimate(float(wins.mean()), interval, _by_fold(wins, [fold for fold, _ in found]))
-
-
-def _by_fold(values: np.ndarray, folds: Sequence[int]) -> tuple[float, ...]:
-    return tuple(float(values[np.array(folds) == fold].mean()) for fold in sorted(set(folds)))
+    return Estimate(float(wins.mean()), interval, by_fold(wins, [fold for fold, _ in found]))
 
 
 def _show(summary: dict[str, object], console: Console) -> None:
@@ -130,7 +94,7 @@ def _show(summary: dict[str, object], console: Console) -> None:
         for task in TASKS:
             for model, estimate in estimates[task.name].items():
                 title_cell = task.title if model == "federated" else ""
-                table.add_row(title_cell, MODELS[model], _interval(estimate), _folds(estimate))
+                table.add_row(title_cell, MODELS[model], with_interval(estimate), _folds(estimate))
             table.add_section()
         console.print(table)
     table = Table(title="\nFederated at least as good as local-only, share of schools", title_justify="left", title_style="bold")
@@ -140,13 +104,9 @@ def _show(summary: dict[str, object], console: Console) -> None:
     titles = {"all tasks": "all of a school's tasks", **{task.name: task.title for task in TASKS}}
     for name, title in titles.items():
         if (share := wins[name]) is not None:
-            table.add_row(title, _interval(share), _folds(share))
+            table.add_row(title, with_interval(share), _folds(share))
     console.print(table)
 
 
 def _folds(estimate: Estimate) -> str:
     return "  ".join(map(number, estimate.folds))
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"{number(estimate.mean)} [{number(estimate.interval.low)}, {number(estimate.interval.high)}]"

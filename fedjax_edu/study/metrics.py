@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -51,19 +52,32 @@ class Interval:
     high: float
 
 
-def over_schools(school: np.ndarray, statistic: Callable[[np.ndarray], float], seed: int, resamples: int = RESAMPLES) -> Interval:
-    """Percentile bootstrap of a statistic of rows, schools being drawn with replacement.
+def resampled(school: np.ndarray, statistic: Callable[[np.ndarray], Any], seed: int, resamples: int = RESAMPLES) -> np.ndarray:
+    """A statistic of rows under draws of schools with replacement.
 
     Args:
         school: of each row, [n].
-        statistic: from how often each row is drawn, float [n], to a number.
+        statistic: from how often each row is drawn, float [n], to one or several numbers [...].
         seed: of the draws.
         resamples: how many draws.
+
+    Returns:
+        float64 [resamples, ...].
     """
     _, owner = np.unique(school, return_inverse=True)
     count, rng = owner.max() + 1, np.random.default_rng(seed)
-    draws = [statistic(np.bincount(rng.integers(count, size=count), minlength=count)[owner].astype(np.float64)) for _ in range(resamples)]
+    drawn = (np.bincount(rng.integers(count, size=count), minlength=count)[owner].astype(np.float64) for _ in range(resamples))
+    return np.array([statistic(times) for times in drawn])
+
+
+def interval(draws: np.ndarray) -> Interval:
+    """The percentile interval of draws [resamples]."""
     return Interval(*(float(value) for value in np.nanquantile(draws, [0.025, 0.975])))
+
+
+def over_schools(school: np.ndarray, statistic: Callable[[np.ndarray], float], seed: int, resamples: int = RESAMPLES) -> Interval:
+    """Percentile bootstrap of one statistic; arguments as for :func:`resampled`."""
+    return interval(resampled(school, statistic, seed, resamples))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +108,7 @@ def compare(first: dict[int, float], second: dict[int, float], seed: int = 0) ->
         return Comparison(0, float("nan"), nothing, float("nan"), nothing)
     won = np.where(difference == 0, 0.5, difference > 0)
 
-    def interval(values: np.ndarray) -> Interval:
+    def around(values: np.ndarray) -> Interval:
         return over_schools(np.array(common), lambda weight: float(np.average(values, weights=weight)), seed)
 
-    return Comparison(len(common), float(won.mean()), interval(won), float(difference.mean()), interval(difference))
+    return Comparison(len(common), float(won.mean()), around(won), float(difference.mean()), around(difference))

@@ -32,18 +32,20 @@ def task_losses(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     return jnp.where(binary, entropy, squared).mean(axis=1)
 
 
-def make_loss(apply: Callable[..., jax.Array], tasks: TasksConfig) -> Callable[..., Loss]:
+def make_loss(apply: Callable[..., jax.Array], tasks: TasksConfig, *, together: bool) -> Callable[..., Loss]:
     """The loss for the engine.
 
     Args:
         apply: ``(params, inputs, classroom) -> outputs [B, members, tasks]``.
-        tasks: weight of each task in the sum, and the prior on its school effects.
+        tasks: weight of each task, and the prior on its school effects.
+        together: whether schools train one model. A school by itself has the tasks of one study, and no reason to weigh them
+            against those of others: all count alike.
 
     Returns:
         ``(params, batch, key) -> fe.Loss`` with each task's own loss as a metric.
     """
-    weights = _of_tasks(tasks, "weight")
-    strength = {kind: _of_tasks(tasks, kind) * weights for kind in ("intercept", "slopes", "classrooms")}
+    weights = _of_tasks(tasks, "weight") if together else np.ones(len(TASKS), np.float32)
+    strength = {kind: _of_tasks(tasks, kind) for kind in ("intercept", "slopes", "classrooms")}
 
     def loss(params: Tree, batch: dict[str, jax.Array], key: jax.Array) -> Loss:
         losses = task_losses(apply(params, batch["inputs"], batch["classroom"]), batch["targets"])

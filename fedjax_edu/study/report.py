@@ -5,6 +5,7 @@ import math
 from rich.console import Console
 from rich.table import Table
 
+from fedjax_edu.study.estimates import Estimate
 from fedjax_edu.study.metrics import MIN_ROWS, Comparison
 from fedjax_edu.study.results import MODELS, TESTS, Result, Score, TaskResult
 from fedjax_edu.study.tasks import TASKS, Task
@@ -64,6 +65,11 @@ def number(value: float) -> str:
     ('.693', '-.021', '–')
     """
     return "–" if math.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)
+
+
+def with_interval(estimate: Estimate) -> str:
+    """The mean and its 95 % interval."""
+    return f"{number(estimate.mean)} [{number(estimate.interval.low)}, {number(estimate.interval.high)}]"
 
 
 def _cells(score: Score | None) -> tuple[str, str]:

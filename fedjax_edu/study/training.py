@@ -9,18 +9,23 @@ import optax
 
 from fedjax_edu import aggregation, algorithms
 from fedjax_edu.core import modules
+from fedjax_edu.core.algorithm import Algorithm
+from fedjax_edu.core.chain import Chain
+from fedjax_edu.core.link import Link
 from fedjax_edu.core.local import LocalTraining
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
 from fedjax_edu.engine import Engine, ExecutionPlan, State, cohorts
 from fedjax_edu.models.function import functional
 from fedjax_edu.models.multitask import MultiTaskModel
+from fedjax_edu.study.choice import make_algorithm, make_cohort, sgd
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.objective import make_loss, make_predict
 from fedjax_edu.study.schools import SchoolData, Side
 from fedjax_edu.study.tasks import NAMES
 
 EFFECTS = "effects"
+Aggregator = Link | Chain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,21 +54,22 @@ class Trainer:
         width = data.train.population.arrays["inputs"].shape[1]
         model = MultiTaskModel(width, NAMES, classrooms=data.classrooms, seed=config.seed, **dataclasses.asdict(config.model))
         apply, self.params = functional(model)
-        self.loss = make_loss(apply, config.tasks)
+        self.loss, self.own_loss = (make_loss(apply, config.tasks, together=together) for together in (True, False))
         self.predict = make_predict(apply)
 
-    def federation(self) -> tuple[Engine, State]:
-        """An engine that trains the shared modules by FedAvg with server momentum, every school's effects being zero."""
-        config = self.config.federated
+    def federation(self, population: Population | None = None, aggregator: Aggregator | None = None) -> tuple[Engine, State]:
+        """An engine that trains the shared modules, every school's effects being zero.
+
+        Args:
+            population: who trains; None is the training side.
+            aggregator: None is the plain mean.
+        """
+        config, train = self.config.federated, self.data.train.population if population is None else population
         return self._engine(
-            self.data.train.population,
-            client_optimizer=_sgd(config.client_learning_rate, config.weight_decay),
-            server_optimizer=optax.sgd(
-                optax.linear_schedule(config.server_learning_rate, 0.0, self.config.rounds // 2, self.config.rounds // 2),
-                momentum=config.server_momentum,
-            ),
-            local=LocalTraining(epochs=config.local_epochs, batch_size=config.batch_size),
-            cohort=cohorts.uniform(self.config.cohort),
+            train,
+            make_algorithm(self.loss, config, self.config.rounds),
+            cohort=make_cohort(config, self.config.cohort, train),
+            aggregator=aggregator,
             frozen=EFFECTS,
         )
 
@@ -75,8 +81,11 @@ class Trainer:
         schedule = optax.cosine_decay_schedule(config.learning_rate, steps)
         engine, state = self._engine(
             together,
-            client_optimizer=_sgd(schedule, config.weight_decay),
-            local=LocalTraining(epochs=config.epochs, batch_size=config.batch_size),
+            algorithms.fedavg(
+                self.loss,
+                client_optimizer=sgd(schedule, config.weight_decay),
+                local=LocalTraining(epochs=config.epochs, batch_size=config.batch_size),
+            ),
             cohort=cohorts.everyone(),
             frozen=EFFECTS,
         )
@@ -85,10 +94,10 @@ class Trainer:
     def local_only(self) -> Trained:
         """Every school for itself: all modules are personal."""
         config = self.config.local_only
+        optimizer = optax.chain(optax.clip_by_global_norm(config.clip), sgd(config.learning_rate, config.weight_decay))
         engine, state = self._engine(
             self.data.train.population,
-            client_optimizer=optax.chain(optax.clip_by_global_norm(config.clip), _sgd(config.learning_rate, config.weight_decay)),
-            local=LocalTraining(epochs=config.epochs, batch_size=config.batch_size),
+            self._alone(optimizer, LocalTraining(epochs=config.epochs, batch_size=config.batch_size)),
             cohort=cohorts.everyone(),
             personal=...,
         )
@@ -101,10 +110,10 @@ class Trainer:
             shared: parameters whose shared modules stay as they are.
         """
         config = self.config.effects
+        optimizer = optax.sgd(optax.cosine_decay_schedule(config.learning_rate, config.steps), momentum=0.9)
         engine, state = self._engine(
             self.data.train.population,
-            client_optimizer=optax.sgd(optax.cosine_decay_schedule(config.learning_rate, config.steps), momentum=0.9),
-            local=LocalTraining(steps=config.steps, batch_size=config.batch_size),
+            self._alone(optimizer, LocalTraining(steps=config.steps, batch_size=config.batch_size)),
             cohort=cohorts.everyone(),
             params=shared,
             personal=EFFECTS,
@@ -112,28 +121,27 @@ class Trainer:
         )
         return Trained(engine, engine.run(state, rounds=1)[0], self.predict)
 
+    def _alone(self, optimizer: optax.GradientTransformation, local: LocalTraining) -> Algorithm:
+        """What a school does by itself, for one round."""
+        return algorithms.fedavg(self.own_loss, client_optimizer=optimizer, local=local)
+
     def _engine(
         self,
         population: Population,
+        algorithm: Algorithm,
         *,
-        client_optimizer: optax.GradientTransformation,
-        local: LocalTraining,
         cohort: cohorts.Cohort,
-        server_optimizer: optax.GradientTransformation | None = None,
+        aggregator: Aggregator | None = None,
         params: Tree | None = None,
         **kinds: Any,
     ) -> tuple[Engine, State]:
         params = self.params if params is None else params
         engine = Engine(
             population,
-            algorithms.fedavg(self.loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local),
+            algorithm,
             cohort=cohort,
-            aggregator=aggregation.mean(),
+            aggregator=aggregation.mean() if aggregator is None else aggregator,
             modules=modules.assign(params, **kinds),
             plan=ExecutionPlan(lanes=self.config.lanes, chunk=self.config.chunk),
         )
         return engine, engine.init(params, seed=self.config.seed)
-
-
-def _sgd(learning_rate: optax.ScalarOrSchedule, weight_decay: float) -> optax.GradientTransformation:
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate))

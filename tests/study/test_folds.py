@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import fedjax_edu as fe
-from fedjax_edu.study import folds, report
+from fedjax_edu.study import estimates, folds, report
 from fedjax_edu.study.results import Predictions, Result, over_tasks, task_result
 from fedjax_edu.study.tasks import NAMES, TASKS
 
@@ -39,7 +39,7 @@ def summary(config, tmp_path_factory):
     folder, text = tmp_path_factory.mktemp("folds"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folds, "run_schools", lambda run, workdir, console: made_up(run.fold, run.seed))
-        patch.setattr(folds, "RESAMPLES", 20)
+        patch.setattr(estimates, "RESAMPLES", 20)
         found = fe.study.run_folds(config, folder, seeds=2, folds=3, console=Console(file=text, width=120))
     return found, json.loads((folder / "folds.json").read_text()), text.getvalue()
 

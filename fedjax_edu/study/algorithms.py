@@ -1,0 +1,175 @@
+"""Every algorithm on the same schools: scores on held-out schools, means over folds and seeds."""
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from fedjax_edu.core.errors import ArgumentError, ConfigError, require
+from fedjax_edu.study.config import Config, FederatedConfig, SchoolsConfig
+from fedjax_edu.study.estimates import Estimate, against
+from fedjax_edu.study.markdown import table
+from fedjax_edu.study.metrics import worst_tenth
+from fedjax_edu.study.report import number, with_interval
+from fedjax_edu.study.results import Predictions, collect
+from fedjax_edu.study.run_folder import RunFolder, versions
+from fedjax_edu.study.schools import FOLDS, SchoolData, prepare
+from fedjax_edu.study.tasks import TASKS
+from fedjax_edu.study.training import Trained, Trainer
+
+REFERENCE = "fedavg"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlgorithmsConfig(Config):
+    """What is compared.
+
+    Attributes:
+        schools: everything but how the federation trains.
+        settings: how each algorithm trains.
+        grids: for tuning, values to try by algorithm and field of its settings, or argument of its own.
+    """
+
+    schools: SchoolsConfig
+    settings: dict[str, FederatedConfig]
+    grids: dict[str, dict[str, list[int | float | str]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """An algorithm on one task.
+
+    Attributes:
+        score: R² or AUC over all rows of held-out schools.
+        difference: from FedAvg's, paired.
+        worst_tenth: the score that a tenth of the held-out schools stay below, mean over runs.
+    """
+
+    score: Estimate
+    difference: Estimate
+    worst_tenth: float
+
+
+def run_algorithms(
+    config: AlgorithmsConfig, workdir: str | os.PathLike[str], *, seeds: int = 3, folds: int = FOLDS, console: Console | None = None
+) -> dict[str, dict[str, Score]]:
+    """Trains every algorithm with its settings in every fold with every seed.
+
+    Args:
+        config: what to compare; one of the settings is ``fedavg``.
+        workdir: receives ``algorithms.json``, ``algorithms.md``, ``config.json`` and ``versions.json``.
+        seeds: how many, from the configuration's own upwards.
+        folds: how many of the five, from the first.
+        console: where progress and the table go; None is standard output.
+
+    Returns:
+        ``{algorithm: {task: Score}}``.
+
+    Raises:
+        ArgumentError: seeds or folds out of range, or a folder that cannot be written.
+        ConfigError: FedAvg is missing, or an algorithm's arguments are wrong.
+    """
+    require("the school study", "study", "matplotlib", "pandas", "sklearn")
+    if REFERENCE not in config.settings:
+        raise ConfigError("config.settings", sorted(config.settings), f"add {REFERENCE}: the others are measured against it")
+    folder, console = RunFolder(workdir), console or Console()
+    folder.write_json("config.json", config)
+    folder.write_json("versions.json", versions())
+    runs: list[tuple[Predictions, ...]] = []
+    fold_of_run = []
+    for data, schools in splits(config.schools, seeds=seeds, folds=folds):
+        outputs = {name: predict(data, dataclasses.replace(schools, federated=one)) for name, one in config.settings.items()}
+        runs.append(collect(data, data.held_out, outputs))
+        fold_of_run.append(schools.fold)
+        console.print(f"fold {schools.fold}, seed {schools.seed}: {len(outputs)} algorithms", highlight=False)
+    found: dict[str, dict[str, Score]] = {name: {} for name in config.settings}
+    for position, task in enumerate(TASKS):
+        of_task = [run[position] for run in runs]
+        for name, (score, difference) in against(of_task, fold_of_run, list(config.settings), REFERENCE).items():
+            worst = float(np.mean([worst_tenth(run.by_school(name)) for run in of_task]))
+            found[name][task.name] = Score(score, difference, worst)
+    folder.write_json("algorithms.json", found)
+    text = _markdown(found, seeds, folds)
+    Path(workdir, "algorithms.md").write_text(text)
+    console.print(text, highlight=False)
+    return found
+
+
+def tune_algorithms(config: AlgorithmsConfig, *, names: Sequence[str] = (), folds: int = 2, console: Console | None = None) -> None:
+    """Prints the mean score over tasks of every point of the grids, on inner splits of the folds' training schools.
+
+    Args:
+        config: settings around which the grids vary.
+        names: of the algorithms to tune; none names all that have a grid.
+        folds: how many of the five, from the first; their test rows are left out.
+        console: where lines go; None is standard output.
+    """
+    console = console or Console()
+    inner = list(splits(dataclasses.replace(config.schools, validation=True), seeds=1, folds=folds))
+    for name in names or config.grids:
+        for point in _points(config.grids[name]):
+            settings = _with(config.settings[name], point)
+            scores = []
+            for data, schools in inner:
+                outputs = predict(data, dataclasses.replace(schools, federated=settings))
+                scores.append([one.score(name) for one in collect(data, data.held_out, {name: outputs})])
+            each = "  ".join(map(number, np.mean(scores, axis=0)))
+            console.print(f"{name:<12} {number(float(np.mean(scores)))}   {each}   {point}", highlight=False)
+
+
+def splits(config: SchoolsConfig, *, seeds: int, folds: int) -> Iterator[tuple[SchoolData, SchoolsConfig]]:
+    """Every fold with every seed, split, and the configuration that says so.
+
+    Raises:
+        ArgumentError: seeds or folds out of range.
+    """
+    if folds not in range(1, FOLDS + 1):
+        raise ArgumentError("folds", folds, f"use 1 .. {FOLDS}")
+    if seeds < 1:
+        raise ArgumentError("seeds", seeds, "use a positive integer")
+    for fold, seed in itertools.product(range(1, folds + 1), range(config.seed, config.seed + seeds)):
+        yield prepare(fold, seed, validation=config.validation), dataclasses.replace(config, fold=fold, seed=seed)
+
+
+def predict(data: SchoolData, config: SchoolsConfig) -> np.ndarray:
+    """Predictions for held-out schools of a federation trained as the configuration says, [rows, tasks] in raw units."""
+    trainer = Trainer(data, config)
+    engine, state = trainer.federation()
+    state, _ = engine.run(state, rounds=config.rounds)
+    return data.encoding.decode(Trained(engine, state, trainer.predict).outputs(data.held_out))
+
+
+def _points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def _with(settings: FederatedConfig, point: Mapping[str, Any]) -> FederatedConfig:
+    """Settings with some fields replaced; names that are no field are arguments of the algorithm."""
+    fields = {field.name for field in dataclasses.fields(FederatedConfig)}
+    own = {name: value for name, value in point.items() if name not in fields}
+    others = {name: value for name, value in point.items() if name in fields}
+    return dataclasses.replace(settings, arguments={**settings.arguments, **own}, **others)
+
+
+def _markdown(found: Mapping[str, Mapping[str, Score]], seeds: int, folds: int) -> str:
+    head = ["algorithm", *(f"{task.title} ({task.metric.replace('R2', 'R²')})" for task in TASKS), "worst tenth of schools"]
+    rows = [
+        [name, *map(_cell, of_task.values()), " ".join(number(one.worst_tenth) for one in of_task.values())]
+        for name, of_task in found.items()
+    ]
+    return (
+        f"Held-out schools, mean over {folds} folds and {seeds} seeds [95 % over schools]. ▲ or ▼: above or below FedAvg on the same "
+        "schools, the 95 % interval of the paired difference leaving out 0. Last column: the score that a tenth of the schools stay "
+        f"below, by task.\n\n{table(head, rows)}"
+    )
+
+
+def _cell(one: Score) -> str:
+    low, high = one.difference.interval.low, one.difference.interval.high
+    return with_interval(one.score) + (" ▲" if low > 0 else " ▼" if high < 0 else "")

@@ -1,0 +1,72 @@
+"""The algorithm and the sampler that a configuration names."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import optax
+
+from fedjax_edu import algorithms
+from fedjax_edu.core.algorithm import Algorithm
+from fedjax_edu.core.errors import ConfigError
+from fedjax_edu.core.local import LocalTraining
+from fedjax_edu.data import Population
+from fedjax_edu.engine import cohorts
+from fedjax_edu.study.config import FederatedConfig
+
+
+def sgd(learning_rate: optax.ScalarOrSchedule, weight_decay: float, momentum: float = 0.0) -> optax.GradientTransformation:
+    """Gradient descent with weight decay, and momentum if it is not 0."""
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum or None))
+
+
+def make_local(config: FederatedConfig) -> LocalTraining:
+    """Local work of a round."""
+    return LocalTraining(epochs=config.local_epochs, batch_size=config.batch_size)
+
+
+def make_algorithm(loss: Callable[..., Any], config: FederatedConfig, rounds: int) -> Algorithm:
+    """The algorithm of a run.
+
+    The server's rate is constant over the first half of the rounds and falls to zero, linearly, over the second. It goes to
+    ``server_learning_rate`` where the algorithm has one, and else to a plain ``server_optimizer``.
+
+    Args:
+        loss: ``(params, batch, key) -> fe.Loss``.
+        config: names the algorithm.
+        rounds: of the run.
+
+    Raises:
+        ConfigError: an unknown algorithm, or arguments that are not those of the algorithm.
+    """
+    if config.algorithm not in algorithms.__all__:
+        raise ConfigError("federated.algorithm", config.algorithm, f"use one of {', '.join(algorithms.__all__)}")
+    factory: Callable[..., Algorithm] = getattr(algorithms, config.algorithm)
+    arguments: dict[str, Any] = dict(config.arguments)
+    if config.server_learning_rate:
+        rate = optax.linear_schedule(config.server_learning_rate, 0.0, rounds // 2, rounds // 2)
+        plain = "server_learning_rate" not in inspect.signature(factory).parameters
+        arguments |= {"server_optimizer": optax.sgd(rate)} if plain else {"server_learning_rate": rate}
+    arguments |= {
+        "client_optimizer": sgd(config.client_learning_rate, config.weight_decay, config.client_momentum),
+        "local": make_local(config),
+    }
+    try:
+        inspect.signature(factory).bind(loss, **arguments)
+    except TypeError as error:
+        takes = ", ".join(list(inspect.signature(factory).parameters)[1:])
+        raise ConfigError("federated.arguments", f"for {config.algorithm}: {error}", f"it takes {takes}") from error
+    return factory(loss, **arguments)
+
+
+def make_cohort(config: FederatedConfig, cohort: int, population: Population) -> cohorts.Cohort:
+    """A uniform cohort; with a concurrency, the next arrivals on a virtual clock where a local step takes a second.
+
+    Args:
+        config: says how many clients train at any moment.
+        cohort: clients, or arrivals, a round.
+        population: the clients, whose steps give the seconds.
+    """
+    if not config.concurrency:
+        return cohorts.uniform(cohort)
+    return cohorts.asynchronous(cohort, config.concurrency, cohorts.durations(population, make_local(config), steps_per_second=1.0))
