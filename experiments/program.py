@@ -5,10 +5,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 import fedjax_edu as fe
+from fedjax_edu.data.loading import data_folder
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="What to run: a file of experiments/configs; --config.rounds=50 sets a field."
@@ -30,12 +32,20 @@ def run(kind: type[Configuration], work: Callable[[Configuration], object]) -> N
         logging.set_verbosity(logging.WARNING)
         config = kind.from_mapping(_fields())
         fe.configure()
+        _keep_compiled_programs()
         work(config)
 
     try:
         app.run(main, flags_parser=_parse)
     except fe.errors.FedjaxEduError as error:
         sys.exit(f"{type(error).__name__}: {error}")
+
+
+def _keep_compiled_programs() -> None:
+    """A second run of the same programs starts without compiling them; ``JAX_COMPILATION_CACHE_DIR`` names another folder."""
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        jax.config.update("jax_compilation_cache_dir", str(data_folder() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -57,8 +57,17 @@ def squares(params: Any, batch: Any, key: Any) -> jax.Array:
     return residuals(params, batch, key) ** 2
 
 
+def make(name: str, loss: Any = squares, **arguments: Any) -> Any:
+    common = {"client_optimizer": optax.sgd(0.01), "local": fe.LocalTraining(epochs=1, batch_size=2)}
+    return getattr(fe.algorithms, name)(loss, **common | arguments)
+
+
 def fedavg(loss: Any = squares, **changes: Any) -> Any:
-    return fe.algorithms.fedavg(loss, **{"client_optimizer": optax.sgd(0.01), "local": fe.LocalTraining(epochs=1, batch_size=2)} | changes)
+    return make("fedavg", loss, **changes)
+
+
+def buffered(concurrency: int = 1, seconds: Any = "pupils") -> Any:
+    return engine(algorithm=make("fedbuff"), cohort=fe.cohorts.asynchronous(1, concurrency, seconds=seconds))
 
 
 def engine(loss: Any = squares, local: Any = None, **changes: Any) -> fe.Engine:
@@ -314,6 +323,81 @@ ALGORITHMS = {
     "link not called": Bad("aggregator", "<function mean", lambda: fe.aggregation.chain(fe.aggregation.mean)),
 }
 
+SAMPLERS = {
+    "fewer candidates than seats": Bad("candidates", "2", lambda: fe.cohorts.power_of_choice(3, candidates=2)),
+    "candidates above the population": Bad(
+        "candidates", "4", lambda: engine(algorithm=fedavg(weighting="uniform"), cohort=fe.cohorts.power_of_choice(1, candidates=4))
+    ),
+    "losses choose and sizes weigh": Bad("weighting", "examples", lambda: engine(cohort=fe.cohorts.power_of_choice(1, candidates=2))),
+    "oort explores in percent": Bad("exploration", "90", lambda: fe.cohorts.oort(1, exploration=90)),
+    "oort never decays to more": Bad("decay", "1.1", lambda: fe.cohorts.oort(1, decay=1.1)),
+    "oort with a deadline and no seconds": Bad("seconds", "None", lambda: fe.cohorts.oort(1, deadline=1.0)),
+    "round robin of nobody": Bad("size", "0", lambda: fe.cohorts.round_robin(0)),
+    "round robin above the population": Bad("cohort", "4", lambda: engine(cohort=fe.cohorts.round_robin(4))),
+    "include an id twice": Bad("ids", "[0, 0]", lambda: fe.cohorts.including(fe.cohorts.uniform(1), [0, 0])),
+    "include a stranger": Bad("ids", "[7]", lambda: engine(cohort=fe.cohorts.including(fe.cohorts.uniform(1), [7]))),
+    "buffer of zero": Bad("buffer", "0", lambda: fe.cohorts.asynchronous(0, 2, seconds="pupils")),
+    "nobody trains": Bad("concurrency", "0", lambda: fe.cohorts.asynchronous(1, 0, seconds="pupils")),
+    "seconds of an unknown name": Bad("seconds", "speed", lambda: buffered(seconds="speed")),
+    "seconds of zero": Bad("seconds", "[0.0]", lambda: buffered(seconds=np.array([0.0, 1.0, 1.0]))),
+    "more train than there are": Bad("buffer + concurrency", "3", lambda: buffered(concurrency=2)),
+    "stale clients of FedAvg": Bad(
+        "cohort", "asynchronous(1, 1)", lambda: engine(cohort=fe.cohorts.asynchronous(1, 1, seconds=np.ones(3)))
+    ),
+    "links with bytes and no speed": Bad(
+        "bytes_per_second",
+        "None",
+        lambda: fe.cohorts.durations(people(), fe.LocalTraining(epochs=1), steps_per_second=1.0, bytes_up=8),
+    ),
+}
+
+HYPERPARAMETERS = {
+    "server rate zero": Bad("server_learning_rate", "0", lambda: make("fedavgm", server_learning_rate=0.0)),
+    "server rate not a number": Bad("server_learning_rate", "nan", lambda: make("fedadam", server_learning_rate=nan)),
+    "server schedule that starts at zero": Bad(
+        "server_learning_rate", "0.0", lambda: make("fedyogi", server_learning_rate=optax.linear_schedule(0.0, 1.0, 5))
+    ),
+    "momentum of one": Bad("momentum", "1", lambda: make("fedavgm", momentum=1.0)),
+    "first moment of one": Bad("b1", "1", lambda: make("fedadagrad", b1=1.0)),
+    "second moment negative": Bad("b2", "-0.5", lambda: make("fedadam", b2=-0.5)),
+    "adaptivity of zero": Bad("tau", "0", lambda: make("fedyogi", tau=0.0)),
+    "proximal pull negative": Bad("mu", "-1", lambda: make("fedprox", mu=-1.0)),
+    "third option": Bad("option", "III", lambda: make("scaffold", option="III")),
+    "dynamic regulariser of zero": Bad("alpha", "0", lambda: make("feddyn", alpha=0.0)),
+    "no cluster": Bad("clusters", "0", lambda: make("ifca", clusters=0)),
+    "clusters closer than close": Bad("spread", "-0.1", lambda: make("ifca", clusters=2, spread=-0.1)),
+    "fairness negative": Bad("q", "-1", lambda: make("qffl", q=-1.0, lipschitz=1.0)),
+    "smoothness of zero": Bad("lipschitz", "0", lambda: make("qffl", q=1.0, lipschitz=0.0)),
+    "mixture rate negative": Bad("mixture_rate", "-1", lambda: make("afl", mixture_rate=-1.0)),
+    "tilt infinite": Bad("tilt", "inf", lambda: make("term", tilt=inf)),
+    "staleness negative": Bad("max_staleness", "-1", lambda: make("fedbuff", max_staleness=-1)),
+    "staleness weight as a number": Bad("staleness_weight", "0.5", lambda: make("fedbuff", staleness_weight=0.5)),
+    "Mime with personal modules": Bad(
+        "modules", "personal modules", lambda: init(algorithm=make("mime"), modules=fe.modules.assign(PARAMS, personal="bias"))
+    ),
+}
+
+RULES = {
+    "nobody trimmed negatively": Bad("fraction", "-0.1", lambda: fe.aggregation.trimmed_mean(-0.1)),
+    "half of all trimmed": Bad("fraction", "0.5", lambda: fe.aggregation.trimmed_mean(0.5)),
+    "liars in a fraction": Bad("f", "0.2", lambda: fe.aggregation.krum(0.2)),
+    "too few clients for Krum": Bad("aggregator", "of 3 clients", lambda: engine(aggregator=fe.aggregation.krum(1))),
+    "nobody kept": Bad("keep", "0", lambda: fe.aggregation.multi_krum(1, keep=0)),
+    "no iteration": Bad("iterations", "0", lambda: fe.aggregation.geometric_median(iterations=0)),
+    "smoothing of zero": Bad("smoothing", "0", lambda: fe.aggregation.geometric_median(smoothing=0.0)),
+    "radius of zero": Bad("radius", "0", lambda: fe.aggregation.centered_clip(0.0)),
+    "empty buckets": Bad("bucket_size", "0", lambda: fe.aggregation.centered_clip(1.0, bucket_size=0)),
+    "root by name": Bad("root", "school", lambda: fe.aggregation.fltrust("school")),
+    "root that nobody knows": Bad("aggregator", "fltrust", lambda: engine(aggregator=fe.aggregation.fltrust(9))),
+    "no liar": Bad("clients", "[]", lambda: fe.aggregation.attacks.sign_flip([])),
+    "liar twice": Bad("clients", "[1, 1]", lambda: fe.aggregation.attacks.alie([1, 1])),
+    "liar negative": Bad("clients", "[-1]", lambda: fe.aggregation.attacks.ipm([-1], scale=1.0)),
+    "lie of no scale": Bad("scale", "0", lambda: fe.aggregation.attacks.sign_flip([1], scale=0.0)),
+    "noise of no deviation": Bad("std", "0", lambda: fe.aggregation.attacks.gaussian([1], std=0.0)),
+    "flip of a stranger's labels": Bad("clients", "9", lambda: fe.data.flip_labels(people(), [9], "y", lambda labels: -labels)),
+    "flip of no leaf": Bad("leaf", "z", lambda: fe.data.flip_labels(people(), [0], "z", lambda labels: -labels)),
+}
+
 LOSSES = {
     "loss averaged": Bad("loss", "float32[]", lambda: returns(jnp.mean)),
     "loss in a column": Bad("loss", "float32[2, 1]", lambda: returns(lambda losses: losses[:, None])),
@@ -468,7 +552,7 @@ STUDIES = {
     "no seeds": Bad("seeds", "0", lambda: fe.study.run_folds(configure(), "/dev/null/run", seeds=0)),
 }
 
-BAD = POPULATIONS | WORK | COHORTS | ALGORITHMS | LOSSES | PARAMETERS | ENGINES | STUDIES
+BAD = POPULATIONS | WORK | COHORTS | ALGORITHMS | SAMPLERS | HYPERPARAMETERS | RULES | LOSSES | PARAMETERS | ENGINES | STUDIES
 
 
 def personal(population: Population | None = None) -> fe.State:

@@ -30,7 +30,7 @@ ALGORITHMS: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
     "feddyn": ({"client": 0.2, "server": 0.0, "alpha": 0.1}, {"client": CLIENT, "alpha": [0.03, 0.1, 0.3]}),
     "fednova": ({"client": 0.4, "server": 1.0}, {"client": [0.2, 0.4, 0.6], "server": [1.0, 2.0]}),
     "fedbuff": ({"client": 0.4, "server": 1.0, "concurrency": 47}, {"client": CLIENT, "server": [0.5, 1.0, 2.0]}),
-    "ifca": ({"client": 0.4, "server": 1.0, "clusters": 2}, {"client": CLIENT, "spread": [0.03, 0.1], "server": [1.0, 2.0]}),
+    "ifca": ({"client": 0.4, "server": 1.0, "clusters": 2, "spread": 0.1}, {"client": CLIENT, "spread": [0.03, 0.1], "server": [1.0, 2.0]}),
     "qffl": ({"client": 0.4, "server": 1.0, "q": 0.1, "lipschitz": 2.5}, {"q": [0.01, 0.1, 1.0], "lipschitz": [1.0, 2.5]}),
     "afl": ({"client": 0.4, "server": 1.0, "mixture_rate": 0.001}, {"client": CLIENT, "mixture_rate": [0.0001, 0.001, 0.01]}),
     "term": ({"client": 0.4, "server": 1.0, "tilt": 0.3}, {"client": CLIENT, "tilt": [0.1, 0.3, 1.0]}),

@@ -158,7 +158,7 @@ def _alone(name: str, clients: Clients, lie: Callable[[jax.Array, Tree], Tree]) 
     ids = _checked(clients)
 
     def client(server: Any, state: Any, channels: dict[str, Channel], context: Context) -> Sent:
-        lies, sent = _among(context.client.id, ids), dict(channels)
+        lies, sent = jnp.isin(context.client.id, server), dict(channels)
         for number, (channel, honest) in enumerate(channels.items()):
             if honest.private:
                 false = lie(fold(context.key, number), honest.value)
@@ -174,7 +174,7 @@ def _together(name: str, clients: Clients, lie: Callable[[jax.Array, jax.Array, 
 
     def stack(server: Any, stacks: dict[str, Stack], key: jax.Array) -> tuple[Any, dict[str, Stack]]:
         def speak(each: Stack) -> Stack:
-            liar = _among(each.ids, ids)
+            liar = jnp.isin(each.ids, server)
 
             def change(updates: jax.Array, weights: jax.Array) -> jax.Array:
                 honest = ((weights > 0) & ~liar).astype(updates.dtype)
@@ -190,22 +190,15 @@ def _together(name: str, clients: Clients, lie: Callable[[jax.Array, jax.Array, 
 
 
 def _attack(name: str, ids: tuple[int, ...]) -> Link:
-    """A link that does nothing yet."""
+    """A link that does nothing yet. Its state are the ids, so that attacks by others run the same compiled program."""
     return Link(
         name=name,
         place="attack",
-        init_server=lambda params, meta: (),
-        init_client=lambda params, info: (),
-        client=lambda server, client, channels, context: (channels, client, {}),
-        server=lambda server, aggregates, key: (server, aggregates),
+        init_server=lambda params, meta: jnp.asarray(ids, jnp.uint32),
         sensitivity=lambda bound: math.inf,
         needs="sum",
         clients=ids,
     )
-
-
-def _among(id_: jax.Array, ids: tuple[int, ...]) -> jax.Array:
-    return jnp.isin(id_, jnp.asarray(ids, jnp.uint32))
 
 
 def _checked(clients: Any) -> tuple[int, ...]:

@@ -60,10 +60,7 @@ def clip(norm: float, per_module: bool = False) -> Link:
     return Link(
         name="clip",
         place="clip",
-        init_server=lambda params, meta: (),
-        init_client=lambda params, info: (),
         client=client,
-        server=lambda server, aggregates, key: (server, aggregates),
         sensitivity=lambda bound: min(bound, norm),
         needs="sum",
     )

@@ -67,10 +67,8 @@ def error_feedback(name: str, compress: Compress, wire: Callable[[Wire], Wire]) 
     return Link(
         name=name,
         place="compress",
-        init_server=lambda params, meta: (),
         init_client=init_client,
         client=client,
-        server=lambda server, aggregates, key: (server, aggregates),
         sensitivity=lambda bound: float("inf"),
         needs="sum",
         channel=CHANNEL,

@@ -40,9 +40,9 @@ def fltrust(root: int) -> Link:
     root = check_integer("root", root, at_least=0, remedy="use the id of a client, for instance population.ids[0]")
 
     def answer(server: Any, stacks: dict[str, Stack], key: jax.Array) -> tuple[Any, dict[str, Aggregate]]:
-        return server, {name: _trusted(stack, stack.ids == jnp.uint32(root)).sum() for name, stack in stacks.items()}
+        return server, {name: _trusted(stack, stack.ids == server).sum() for name, stack in stacks.items()}
 
-    return rows.reduction("fltrust", answer, clients=(root,))
+    return rows.reduction("fltrust", answer, clients=(root,))._replace(init_server=lambda params, meta: jnp.uint32(root))
 
 
 def _trusted(stack: Stack, is_root: jax.Array) -> Stack:

@@ -17,10 +17,6 @@ def mean() -> Link:
     return Link(
         name="mean",
         place="reduce",
-        init_server=lambda params, meta: (),
-        init_client=lambda params, info: (),
-        client=lambda server, client, channels, context: (channels, client, {}),
-        server=lambda server, aggregates, key: (server, aggregates),
         sensitivity=lambda bound: bound,
         needs="sum",
         stack=lambda server, stacks, key: (server, {name: stack.sum() for name, stack in stacks.items()}),

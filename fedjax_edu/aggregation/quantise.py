@@ -66,10 +66,7 @@ def quantise(levels: int) -> Link:
     return Link(
         name="quantise",
         place="quantise",
-        init_server=lambda params, meta: (),
-        init_client=lambda params, info: (),
         client=client,
-        server=lambda server, aggregates, key: (server, aggregates),
         sensitivity=lambda bound: math.inf,
         needs="sum",
         wire=wire,

@@ -20,10 +20,6 @@ def reduction(name: str, stack: Answer, *, needs: str = "stack", min_clients: in
     return Link(
         name=name,
         place="reduce",
-        init_server=lambda params, meta: (),
-        init_client=lambda params, info: (),
-        client=lambda server, client, channels, context: (channels, client, {}),
-        server=lambda server, aggregates, key: (server, aggregates),
         sensitivity=lambda bound: math.inf,
         needs=needs,
         stack=stack,

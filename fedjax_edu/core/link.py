@@ -54,13 +54,13 @@ class Link(NamedTuple):
     Args:
         name: how reports and errors call it.
         place: one of ``PLACES``, in whose order a chain must stand.
-        init_server: ``(Params, Meta) -> state``.
-        init_client: ``(Params, ClientInfo) -> state``, stacked over the population.
-        client: ``(server_state, client_state, channels, context) -> (channels, client_state, {name: scalar})``.
-        server: ``(server_state, aggregates, key) -> (server_state, aggregates)``.
         sensitivity: largest norm of one client's private value after the link, given the largest before it.
         needs: what the engine has to keep: "sum" (running sums), or every update side by side: "sums" for a rule that reads
             them through weighted sums alone, which secure aggregation can compute, "stack" for one that looks at each.
+        init_server: ``(Params, Meta) -> state``.
+        init_client: ``(Params, ClientInfo) -> state``, stacked over the population.
+        client: ``(server_state, client_state, channels, context) -> (channels, client_state, {name: scalar})``.
+        server: ``(server_state, aggregates, key) -> (server_state, aggregates)``. A half that is not given changes nothing.
         stack: ``(server_state, {channel: Stack}, key) -> (server_state, {channel: Stack})``, run where updates are kept; the
             reduction returns ``{channel: Aggregate}``.
         channel: the only channel that the link acts on; None is all that are private.
@@ -71,12 +71,12 @@ class Link(NamedTuple):
 
     name: str
     place: str
-    init_server: Callable[..., Any]
-    init_client: Callable[..., Any]
-    client: Callable[..., Any]
-    server: Callable[..., Any]
     sensitivity: Callable[[float], float]
     needs: str
+    init_server: Callable[..., Any] = lambda params, meta: ()
+    init_client: Callable[..., Any] = lambda params, info: ()
+    client: Callable[..., Any] = lambda server, client, channels, context: (channels, client, {})
+    server: Callable[..., Any] = lambda server, aggregates, key: (server, aggregates)
     stack: Callable[..., Any] | None = None
     channel: str | None = None
     wire: Callable[[str, bool, Wire], Wire] = lambda channel, private, wire: wire

@@ -16,7 +16,7 @@ class Resident(NamedTuple):
     """Device arrays of a population, replicated over the mesh; an argument of compiled programs, never a constant.
 
     Args:
-        arrays: leaves [N, ...].
+        arrays: leaves [at least N, ...]; the last rows belong to nobody.
         first: int32 [clients], first row of each client.
         examples: int32 [clients].
         ids: uint32 [clients].
@@ -45,9 +45,20 @@ class Resident(NamedTuple):
 
 
 def place(population: Population, stages: tuple[Stage, ...], mesh: Mesh) -> Resident:
-    """Copies a population to the devices, with the local steps of every client in every phase of the stages."""
+    """Copies a population to the devices, with the local steps of every client in every phase of the stages.
+
+    The number of rows is rounded up by at most a thirty-second, so that populations of about the same size, the splits of a
+    study under different seeds for one, run the same compiled program.
+    """
     sizes = population.sizes
     steps = tuple(np.stack([phase.data.steps_of(sizes) for phase in stage.phases], 1).astype(np.int32) for stage in stages)
     attributes = {name: value for name, value in population.attributes.items() if value.dtype.kind in "biuf"}
     table = (population.offsets[:-1].astype(np.int32), sizes.astype(np.int32), population.ids, attributes, steps)
-    return Resident(*jax.device_put((population.arrays, *table), NamedSharding(mesh, PartitionSpec())))
+    unit = max(1, 2 ** (population.num_examples.bit_length() - 6))
+    arrays = jax.tree.map(lambda leaf: _filled(leaf, -len(leaf) % unit), population.arrays)
+    return Resident(*jax.device_put((arrays, *table), NamedSharding(mesh, PartitionSpec())))
+
+
+def _filled(leaf: np.ndarray, rows: int) -> np.ndarray:
+    """A leaf with rows of zeros at its end."""
+    return np.concatenate([leaf, np.zeros((rows, *leaf.shape[1:]), leaf.dtype)]) if rows else leaf

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from fedjax_edu.core.trees import Tree
@@ -37,7 +38,7 @@ class SchoolEffects(nnx.Module):
         return self.intercept[...][None] + inputs @ self.slopes[...] + self.classrooms[...][classroom]
 
 
-def penalty(effects: Tree, strength: Mapping[str, jax.typing.ArrayLike]) -> jax.Array:
+def penalty(effects: Tree, strength: Mapping[str, jax.Array | np.ndarray]) -> jax.Array:
     r"""The negative log prior of school effects, :math:`\tfrac12 \sum_t \lambda_{\cdot,t} \lVert \cdot_t \rVert^2`.
 
     Args:

@@ -1,0 +1,78 @@
+"""The table of algorithms, on two small studies."""
+
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import fedjax_edu as fe
+from fedjax_edu.study import algorithms, estimates
+from fedjax_edu.study.results import collect
+from fedjax_edu.study.schools import prepare
+from fedjax_edu.study.tasks import NAMES
+
+
+@pytest.fixture(scope="module")
+def compared(config):
+    plain = dataclasses.replace(config.federated, algorithm="fedavg", arguments={})
+    settings = {"fedavg": plain, "still": dataclasses.replace(plain, client_learning_rate=1e-9)}
+    grids = {"fedavg": {"client_learning_rate": [0.1, 0.2], "weighting": ["uniform"]}}
+    return algorithms.AlgorithmsConfig(schools=config, settings=settings, grids=grids)
+
+
+@pytest.fixture(scope="module")
+def small(studies):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(algorithms, "prepare", lambda fold, seed, validation: prepare(fold, seed, validation=validation, studies=studies))
+        patch.setattr(estimates, "RESAMPLES", 20)
+        yield
+
+
+def test_scores_are_means_over_runs_of_what_the_federation_predicts(small, compared, tmp_path):
+    text = io.StringIO()
+    found = algorithms.run_algorithms(compared, tmp_path, seeds=2, folds=1, console=Console(file=text, width=200))
+    assert json.loads((tmp_path / "algorithms.json").read_text())["fedavg"]["star.math"]["score"]["mean"] == pytest.approx(
+        found["fedavg"]["star.math"].score.mean
+    )
+    expected = []
+    for data, schools in algorithms.splits(compared.schools, seeds=2, folds=1):
+        outputs = algorithms.predict(data, dataclasses.replace(schools, federated=compared.settings["fedavg"]))
+        expected.append([one.score("it") for one in collect(data, data.held_out, {"it": outputs})])
+    for name, value in zip(NAMES, np.mean(expected, axis=0), strict=True):
+        one = found["fedavg"][name]
+        assert one.score.mean == pytest.approx(value, abs=1e-6)
+        assert (one.difference.mean, one.difference.interval.low, one.difference.interval.high) == (0, 0, 0)
+        assert found["still"][name].difference.mean == pytest.approx(found["still"][name].score.mean - value, abs=1e-6)
+    table = (tmp_path / "algorithms.md").read_text()
+    assert table.count("\n| ") == 3
+    assert "| still " in text.getvalue()
+
+
+def test_tuning_looks_at_no_test_school_and_prints_every_point(small, compared, monkeypatch):
+    seen = []
+    real = algorithms.prepare
+    monkeypatch.setattr(algorithms, "prepare", lambda fold, seed, validation: seen.append(validation) or real(fold, seed, validation))
+    monkeypatch.setattr(algorithms, "predict", lambda data, config: np.zeros((len(data.held_out.rows), len(NAMES))))
+    text = io.StringIO()
+    algorithms.tune_algorithms(compared, folds=2, console=Console(file=text, width=200))
+    lines = text.getvalue().splitlines()
+    assert seen == [True, True]
+    assert [line.split("   ")[-1] for line in lines] == [
+        "{'client_learning_rate': 0.1, 'weighting': 'uniform'}",
+        "{'client_learning_rate': 0.2, 'weighting': 'uniform'}",
+    ]
+
+
+@pytest.mark.parametrize(("argument", "value"), [("folds", 0), ("folds", 6), ("seeds", 0)])
+def test_a_number_of_folds_or_seeds_that_cannot_be_run(argument, value, compared, tmp_path):
+    with pytest.raises(fe.errors.ArgumentError, match=f"^{argument}: got {value}; "):
+        algorithms.run_algorithms(compared, tmp_path, **{argument: value})
+
+
+def test_there_is_something_to_measure_against(compared, tmp_path):
+    alone = dataclasses.replace(compared, settings={"still": compared.settings["still"]})
+    with pytest.raises(fe.errors.ConfigError, match=r"^config.settings: got \['still'\]; add fedavg"):
+        algorithms.run_algorithms(alone, tmp_path)
