@@ -47,6 +47,7 @@ def get_config() -> ConfigDict:
     schools = schools_config()
     schools.rounds = schools.chunk = 100
     schools.model.members = 1
+    schools.federated.effects_learning_rate = 0.0  # not every algorithm has personal modules
     settings, grids = {}, {}
     for name, (chosen, tried) in ALGORITHMS.items():
         fields = {FIELDS[short]: value for short, value in chosen.items() if short in FIELDS}

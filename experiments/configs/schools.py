@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
             "lanes": 4,  # on each device
             "model": {"width": 64, "depth": 1, "tokens": 32, "members": 4},
             "tasks": {
-                "hsb_mach": {"weight": 3.0, "intercept": 5.0, "slopes": 100.0, "classrooms": 100.0},
+                "hsb_mach": {"weight": 1.0, "intercept": 5.0, "slopes": 100.0, "classrooms": 100.0},
                 "star_math": {"weight": 1.0, "intercept": 10.0, "slopes": 60.0, "classrooms": 4.0},
                 "star_read": {"weight": 1.0, "intercept": 10.0, "slopes": 100.0, "classrooms": 10.0},
                 "star_leaves": {"weight": 1.0, "intercept": 2.0, "slopes": 8.0, "classrooms": 15.0},
@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
                 "client_momentum": 0.0,
                 "server_learning_rate": 0.5,
                 "weight_decay": 0.0,
+                "effects_learning_rate": 0.05,
                 "concurrency": 0,
             },
             "effects": {"steps": 150, "batch_size": 64, "learning_rate": 0.08},

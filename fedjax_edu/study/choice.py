@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import optax
 
 from fedjax_edu import algorithms
@@ -13,6 +14,8 @@ from fedjax_edu.core.local import LocalTraining
 from fedjax_edu.data import Population
 from fedjax_edu.engine import cohorts
 from fedjax_edu.study.config import FederatedConfig
+
+EFFECTS = "effects"  # the module that every school keeps to itself
 
 
 def sgd(learning_rate: optax.ScalarOrSchedule, weight_decay: float, momentum: float = 0.0) -> optax.GradientTransformation:
@@ -57,6 +60,19 @@ def make_algorithm(loss: Callable[..., Any], config: FederatedConfig, rounds: in
         takes = ", ".join(list(inspect.signature(factory).parameters)[1:])
         raise ConfigError("federated.arguments", f"for {config.algorithm}: {error}", f"it takes {takes}") from error
     return factory(loss, **arguments)
+
+
+def _client_optimizer(config: FederatedConfig) -> optax.GradientTransformation:
+    """SGD, at a rate of their own for a school's effects."""
+    shared = sgd(config.client_learning_rate, config.weight_decay, config.client_momentum)
+    if not config.effects_learning_rate:
+        return shared
+
+    def part(path: Any, leaf: Any) -> str:
+        return "effects" if path[0].key == EFFECTS else "shared"
+
+    own = optax.sgd(config.effects_learning_rate)
+    return optax.partition({"shared": shared, "effects": own}, lambda params: jax.tree_util.tree_map_with_path(part, params))
 
 
 def make_cohort(config: FederatedConfig, cohort: int, population: Population) -> cohorts.Cohort:

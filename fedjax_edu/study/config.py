@@ -79,6 +79,8 @@ class FederatedConfig:
         client_momentum: of local SGD.
         server_learning_rate: falls to zero over the second half of the rounds; 0 leaves the server's step to the algorithm.
         weight_decay: of local SGD.
+        effects_learning_rate: of the schools' own effects, trained beside the shared modules so that these learn what schools have in
+            common, as the fixed effects of a mixed model do; 0 leaves them at zero until the federation is done.
         concurrency: schools that train at any moment on a virtual clock, a second for each of their steps; 0: rounds are synchronous.
     """
 
@@ -90,6 +92,7 @@ class FederatedConfig:
     client_momentum: float
     server_learning_rate: float
     weight_decay: float
+    effects_learning_rate: float
     concurrency: int
 
 

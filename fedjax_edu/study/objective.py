@@ -45,7 +45,7 @@ def make_loss(apply: Callable[..., jax.Array], tasks: TasksConfig, *, together: 
         ``(params, batch, key) -> fe.Loss`` with each task's own loss as a metric.
     """
     weights = _of_tasks(tasks, "weight") if together else np.ones(len(TASKS), np.float32)
-    strength = {kind: _of_tasks(tasks, kind) for kind in ("intercept", "slopes", "classrooms")}
+    strength = {kind: _of_tasks(tasks, kind) * weights for kind in ("intercept", "slopes", "classrooms")}
 
     def loss(params: Tree, batch: dict[str, jax.Array], key: jax.Array) -> Loss:
         losses = task_losses(apply(params, batch["inputs"], batch["classroom"]), batch["targets"])

@@ -18,13 +18,12 @@ from fedjax_edu.data import Population
 from fedjax_edu.engine import Engine, ExecutionPlan, State, cohorts
 from fedjax_edu.models.function import functional
 from fedjax_edu.models.multitask import MultiTaskModel
-from fedjax_edu.study.choice import make_algorithm, make_cohort, sgd
+from fedjax_edu.study.choice import EFFECTS, make_algorithm, make_cohort, sgd
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.objective import make_loss, make_predict
 from fedjax_edu.study.schools import SchoolData, Side
 from fedjax_edu.study.tasks import NAMES
 
-EFFECTS = "effects"
 Aggregator = Link | Chain
 
 
@@ -58,7 +57,7 @@ class Trainer:
         self.predict = make_predict(apply)
 
     def federation(self, population: Population | None = None, aggregator: Aggregator | None = None) -> tuple[Engine, State]:
-        """An engine that trains the shared modules, every school's effects being zero.
+        """An engine that trains the shared modules, and every school's own effects beside them if they have a learning rate.
 
         Args:
             population: who trains; None is the training side.
@@ -70,7 +69,7 @@ class Trainer:
             make_algorithm(self.loss, config, self.config.rounds),
             cohort=make_cohort(config, self.config.cohort, train),
             aggregator=aggregator,
-            frozen=EFFECTS,
+            **{"personal" if config.effects_learning_rate else "frozen": EFFECTS},
         )
 
     def pooled(self) -> Trained:

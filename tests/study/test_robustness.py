@@ -73,7 +73,7 @@ def test_the_table_is_what_attacked_federations_predict(data, attacked, studies,
     assert set(found) == {"star.math", "star.read", "star.leaves"}
     of_math = found["star.math"]
     assert of_math["median"]["far away"].mean > -1 > of_math["mean"]["far away"].mean
-    assert of_math["mean"]["nobody lies"].mean > 0
+    assert of_math["mean"]["nobody lies"].mean > of_math["mean"]["far away"].mean
     assert "below -1" in (tmp_path / "robustness.md").read_text()
     assert "| median" in text.getvalue()
 

@@ -40,15 +40,35 @@ def test_an_absent_target_counts_for_nothing(trainer):
     np.testing.assert_array_equal(*losses)
 
 
-def test_the_federation_leaves_effects_at_zero_and_moves_the_rest(trainer):
+def test_shared_modules_move_and_are_all_that_is_sent(trainer):
     engine, state = trainer.federation()
     after, info = engine.run(state, rounds=2)
-    assert all(not np.any(leaf) for leaf in jax.tree.leaves(after.params["effects"]))
     for part in ("encoders", "heads"):
         moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), state.params[part], after.params[part])
         assert all(jax.tree.leaves(moved)), moved
     sent = sum(leaf.size * 4 for part in ("encoders", "heads") for leaf in jax.tree.leaves(state.params[part]))
     assert info.bytes_up.tolist() == [trainer.config.cohort * sent] * 2
+
+
+def test_effects_of_a_learning_rate_move_in_schools_that_took_part_and_stay_there(trainer):
+    federated = dataclasses.replace(trainer.config.federated, effects_learning_rate=0.05)
+    engine, state = Trainer(trainer.data, dataclasses.replace(trainer.config, federated=federated)).federation()
+    (cohort,), _ = engine.schedule(state, 1)
+    after, _ = engine.run(state, rounds=1)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(after.params["effects"]))  # what a school never seen has
+    own = jax.tree.leaves(after.clients)
+    assert len(own) == 3  # intercepts, slopes, classrooms
+    for leaf in own:
+        moved = np.flatnonzero(np.any(np.asarray(leaf).reshape(len(leaf), -1) != 0, axis=1))
+        np.testing.assert_array_equal(moved, np.sort(cohort))
+
+
+def test_effects_without_a_learning_rate_stay_at_zero(trainer):
+    federated = dataclasses.replace(trainer.config.federated, effects_learning_rate=0.0)
+    engine, state = Trainer(trainer.data, dataclasses.replace(trainer.config, federated=federated)).federation()
+    after, _ = engine.run(state, rounds=1)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(after.params["effects"]))
+    assert not jax.tree.leaves(after.clients)
 
 
 def test_personalisation_finds_the_best_linear_unbiased_prediction(trainer):
