@@ -8,7 +8,7 @@ from scipy import stats
 
 import fedjax_edu as fe
 from fedjax_edu.aggregation import attacks, chain, clip, mean
-from fedjax_edu.core.algorithm import Channel
+from fedjax_edu.core.algorithm import Channel, Meta
 from fedjax_edu.core.errors import ArgumentError, DataError
 from fedjax_edu.core.stack import Stack
 from tests.aggregation import cohort, puppet
@@ -18,11 +18,16 @@ from tests.reference.clients import context
 MODULES = fe.modules.assign({"w": np.zeros(3)})
 
 
+def initial(link) -> jax.Array:
+    """The state with which an attack begins: who lies."""
+    return link.init_server({}, Meta(np.ones(2, int), MODULES))
+
+
 def sent(link, id_: int, seed: int = 0) -> dict[str, np.ndarray]:
     """What a client sends after the link, on two private channels and a public one."""
     value = {"w": jnp.arange(1.0, 4.0)}
     given = {name: Channel(value, jnp.ones(()), name != "public") for name in ("update", "control", "public")}
-    found, state, statistics = link.client((), (), given, context(MODULES, seed=seed, id_=id_))
+    found, state, statistics = link.client(initial(link), (), given, context(MODULES, seed=seed, id_=id_))
     assert (state, statistics) == ((), {})
     assert all(found[name].weight is given[name].weight and found[name].private == given[name].private for name in given)
     return {name: np.asarray(channel.value["w"]) for name, channel in found.items()}
@@ -52,14 +57,14 @@ def test_noise_in_place_of_updates():
 def test_a_lie_keeps_the_type_of_the_update():
     for link in (attacks.sign_flip([3], 2.0), attacks.gaussian([3], 1.0), attacks.model_replacement([3], 5.0)):
         given = {"update": Channel({"w": jnp.ones(3, jnp.bfloat16)}, jnp.ones(()), True)}
-        found, _, _ = link.client((), (), given, context(MODULES))
+        found, _, _ = link.client(initial(link), (), given, context(MODULES))
         assert found["update"].value["w"].dtype == jnp.bfloat16
 
 
 def spoken(link, updates: np.ndarray, weights: np.ndarray, ids: np.ndarray) -> np.ndarray:
     stack = Stack({"w": jnp.asarray(updates)}, jnp.asarray(weights)[:, None], jnp.asarray(ids, jnp.uint32), MODULES)
-    server, found = link.stack((), {"update": stack}, jax.random.key(0))
-    assert server == ()
+    server, found = link.stack(initial(link), {"update": stack}, jax.random.key(0))
+    np.testing.assert_array_equal(server, link.clients)
     np.testing.assert_array_equal(found["update"].weights, stack.weights)
     return np.asarray(found["update"].values["w"])
 

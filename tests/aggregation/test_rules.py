@@ -28,11 +28,12 @@ SEATS = 16
 def compiled(link, dim: int, x64: bool):
     """One program for any cohort of up to SEATS clients: (mean, aggregate, state) of a rule on one module."""
     modules = fe.modules.assign({"w": np.zeros(dim)})
+    first = link.init_server(modules.split({"w": jnp.zeros(dim)}), Meta(np.ones(2, int), modules))
 
     @jax.jit
     def run(updates, weights, ids, centre, key):
         stack = Stack({"w": updates}, weights[:, None], ids, modules)
-        _, found = link.stack({"w": centre} if link.name == "centered_clip" else (), {"update": stack}, key)
+        _, found = link.stack({"w": centre} if link.name == "centered_clip" else first, {"update": stack}, key)
         return found["update"].mean()["w"], found["update"]
 
     return run
