@@ -51,7 +51,7 @@ def make_algorithm(loss: Callable[..., Any], config: FederatedConfig, rounds: in
         plain = "server_learning_rate" not in inspect.signature(factory).parameters
         arguments |= {"server_optimizer": optax.sgd(rate)} if plain else {"server_learning_rate": rate}
     arguments |= {
-        "client_optimizer": sgd(config.client_learning_rate, config.weight_decay, config.client_momentum),
+        "client_optimizer": _client_optimizer(config),
         "local": make_local(config),
     }
     try:

@@ -50,8 +50,9 @@ def test_shared_modules_move_and_are_all_that_is_sent(trainer):
     assert info.bytes_up.tolist() == [trainer.config.cohort * sent] * 2
 
 
-def test_effects_of_a_learning_rate_move_in_schools_that_took_part_and_stay_there(trainer):
-    federated = dataclasses.replace(trainer.config.federated, effects_learning_rate=0.05)
+def test_effects_move_at_their_own_rate_in_schools_that_took_part_and_stay_there(trainer):
+    rate = 1e-6
+    federated = dataclasses.replace(trainer.config.federated, effects_learning_rate=rate)
     engine, state = Trainer(trainer.data, dataclasses.replace(trainer.config, federated=federated)).federation()
     (cohort,), _ = engine.schedule(state, 1)
     after, _ = engine.run(state, rounds=1)
@@ -61,6 +62,7 @@ def test_effects_of_a_learning_rate_move_in_schools_that_took_part_and_stay_ther
     for leaf in own:
         moved = np.flatnonzero(np.any(np.asarray(leaf).reshape(len(leaf), -1) != 0, axis=1))
         np.testing.assert_array_equal(moved, np.sort(cohort))
+        assert np.abs(leaf).max() < 100 * rate
 
 
 def test_effects_without_a_learning_rate_stay_at_zero(trainer):
