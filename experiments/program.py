@@ -10,7 +10,6 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 import fedjax_edu as fe
-from fedjax_edu.data.loading import data_folder
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="What to run: a file of experiments/configs; --config.rounds=50 sets a field."
@@ -44,7 +43,7 @@ def run(kind: type[Configuration], work: Callable[[Configuration], object]) -> N
 def _keep_compiled_programs() -> None:
     """A second run of the same programs starts without compiling them; ``JAX_COMPILATION_CACHE_DIR`` names another folder."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(data_folder() / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(fe.data.data_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 

@@ -2,9 +2,9 @@
 
 from fedjax_edu.data import partition
 from fedjax_edu.data.attacks import flip_labels
-from fedjax_edu.data.loading import load, vocabulary
+from fedjax_edu.data.loading import data_folder, load, vocabulary
 from fedjax_edu.data.partition import PartitionStatistics
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.summary import PopulationSummary
 
-__all__ = ["PartitionStatistics", "Population", "PopulationSummary", "flip_labels", "load", "partition", "vocabulary"]
+__all__ = ["PartitionStatistics", "Population", "PopulationSummary", "data_folder", "flip_labels", "load", "partition", "vocabulary"]

@@ -60,7 +60,14 @@ def vocabulary(name: str) -> dict[str, tuple[str, ...]]:
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where prepared data sets lie: the argument, or ``FEDJAX_EDU_DATA``, or ``fedjax_edu`` in the user's cache."""
+    """Where prepared data sets lie: the argument, or ``FEDJAX_EDU_DATA``, or ``fedjax_edu`` in the user's cache.
+
+    Args:
+        data_dir: a folder, ``~`` allowed.
+
+    >>> data_folder("/data").as_posix()
+    '/data'
+    """
     if data_dir is not None:
         return Path(data_dir).expanduser()
     if chosen := os.environ.get("FEDJAX_EDU_DATA"):

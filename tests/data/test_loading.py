@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from fedjax_edu.core.errors import ArgumentError, DataError, MissingDependencyError
-from fedjax_edu.data import load, vocabulary
-from fedjax_edu.data.loading import data_folder
+from fedjax_edu.data import data_folder, load, vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 
