@@ -17,6 +17,7 @@ import optax
 
 import fedjax_edu as fe
 from experiments.configs import schools
+from fedjax_edu.study.choice import check_algorithm
 
 ENGINE_PROGRAMS = ("run_chunk", "run_final", "losses", "predictions")  # what an engine compiles; eager operations compile too
 OFFSETS = [0, 2, 2, 6]
@@ -335,6 +336,7 @@ SAMPLERS = {
     "round robin of nobody": Bad("size", "0", lambda: fe.cohorts.round_robin(0)),
     "round robin above the population": Bad("cohort", "4", lambda: engine(cohort=fe.cohorts.round_robin(4))),
     "include an id twice": Bad("ids", "[0, 0]", lambda: fe.cohorts.including(fe.cohorts.uniform(1), [0, 0])),
+    "include ids in rows of two lengths": Bad("ids", "[[1], [2, 3]]", lambda: fe.cohorts.including(fe.cohorts.uniform(1), [[1], [2, 3]])),
     "include a stranger": Bad("ids", "[7]", lambda: engine(cohort=fe.cohorts.including(fe.cohorts.uniform(1), [7]))),
     "buffer of zero": Bad("buffer", "0", lambda: fe.cohorts.asynchronous(0, 2, seconds="pupils")),
     "nobody trains": Bad("concurrency", "0", lambda: fe.cohorts.asynchronous(1, 0, seconds="pupils")),
@@ -364,6 +366,7 @@ HYPERPARAMETERS = {
     "proximal pull negative": Bad("mu", "-1", lambda: make("fedprox", mu=-1.0)),
     "third option": Bad("option", "III", lambda: make("scaffold", option="III")),
     "dynamic regulariser of zero": Bad("alpha", "0", lambda: make("feddyn", alpha=0.0)),
+    "cluster seed of 70 bits": Bad("seed", str(2**70), lambda: make("ifca", clusters=2, seed=2**70)),
     "no cluster": Bad("clusters", "0", lambda: make("ifca", clusters=0)),
     "clusters closer than close": Bad("spread", "-0.1", lambda: make("ifca", clusters=2, spread=-0.1)),
     "fairness negative": Bad("q", "-1", lambda: make("qffl", q=-1.0, lipschitz=1.0)),
@@ -371,6 +374,8 @@ HYPERPARAMETERS = {
     "mixture rate negative": Bad("mixture_rate", "-1", lambda: make("afl", mixture_rate=-1.0)),
     "tilt infinite": Bad("tilt", "inf", lambda: make("term", tilt=inf)),
     "staleness negative": Bad("max_staleness", "-1", lambda: make("fedbuff", max_staleness=-1)),
+    "staleness weights in a row": Bad("staleness_weight", "(3,)", lambda: make("fedbuff", staleness_weight=lambda late: jnp.ones(3))),
+    "server schedule without steps": Bad("server_learning_rate", "<lambda>", lambda: make("fedavgm", server_learning_rate=lambda: 1.0)),
     "staleness weight as a number": Bad("staleness_weight", "0.5", lambda: make("fedbuff", staleness_weight=0.5)),
     "Mime with personal modules": Bad(
         "modules", "personal modules", lambda: init(algorithm=make("mime"), modules=fe.modules.assign(PARAMS, personal="bias"))
@@ -389,6 +394,8 @@ RULES = {
     "empty buckets": Bad("bucket_size", "0", lambda: fe.aggregation.centered_clip(1.0, bucket_size=0)),
     "root by name": Bad("root", "school", lambda: fe.aggregation.fltrust("school")),
     "root that nobody knows": Bad("aggregator", "fltrust", lambda: engine(aggregator=fe.aggregation.fltrust(9))),
+    "root without examples": Bad("aggregator", "fltrust of clients [1]", lambda: engine(aggregator=fe.aggregation.fltrust(1))),
+    "liars in rows of two lengths": Bad("clients", "[[1], [2, 3]]", lambda: fe.aggregation.attacks.sign_flip([[1], [2, 3]])),
     "no liar": Bad("clients", "[]", lambda: fe.aggregation.attacks.sign_flip([])),
     "liar twice": Bad("clients", "[1, 1]", lambda: fe.aggregation.attacks.alie([1, 1])),
     "liar negative": Bad("clients", "[-1]", lambda: fe.aggregation.attacks.ipm([-1], scale=1.0)),
@@ -483,7 +490,8 @@ ENGINES = {
     "no offsets": Bad("offsets", "None", lambda: people(offsets=None)),
     "offsets in words": Bad("offsets", "0, 6", lambda: people(offsets="0, 6")),
     "data set in a list": Bad("name", "['star']", lambda: fe.data.load(["star"])),
-    "seed too large": Bad("seed", "18446744073709551616", lambda: engine().init(PARAMS, seed=2**64)),
+    "seed too large": Bad("seed", "4294967296", lambda: engine().init(PARAMS, seed=2**32)),
+    "seed negative": Bad("seed", "-1", lambda: engine().init(PARAMS, seed=-1)),
     "measure after in words": Bad("measure_after", "no", lambda: engine(measure_after="no")),
     "report rejected in words": Bad("report_rejected", "no", lambda: engine(report_rejected="no")),
     "state of another population": Bad("state", "clients.bias", lambda: started()[0].run(personal(population=people().select([0, 2])), 1)),
@@ -543,6 +551,13 @@ STUDIES = {
     "field of another type": Bad("config.rounds", "1.5", lambda: configure(rounds=1.5)),
     "field in quotes": Bad("config.seed", "'0'", lambda: configure(seed="0")),
     "truth for a number": Bad("config.cohort", "True", lambda: configure(cohort=True)),
+    "no rounds": Bad("config.rounds", "0", lambda: configure(rounds=0)),
+    "model without features": Bad("config.model.tokens", "0", lambda: configure(model=dict(CONFIG["model"], tokens=0))),
+    "optimiser among the arguments": Bad(
+        "federated.arguments",
+        "'local'",
+        lambda: check_algorithm(configure(federated=dict(CONFIG["federated"], arguments={"local": 3})).federated),
+    ),
     "negative field": Bad("config.lanes", "-1", lambda: configure(lanes=-1)),
     "field not a number": Bad("config.effects.learning_rate", "nan", lambda: configure(effects=dict(CONFIG["effects"], learning_rate=nan))),
     "group as a number": Bad("config.pooled", "20", lambda: configure(pooled=20)),
@@ -579,7 +594,7 @@ GOOD: dict[str, Callable[[], Any]] = {
     "NumPy plan": lambda: train(plan=fe.ExecutionPlan(lanes=np.int64(2), chunk=np.int64(3))),
     "NumPy rounds": lambda: run(np.int64(2)),
     "no rounds": lambda: run(0),
-    "odd seeds": lambda: [engine().init(PARAMS, seed=seed) for seed in (np.int64(5), np.uint32(2**32 - 1), 2**31, 2**32 + 1, -1)],
+    "odd seeds": lambda: [engine().init(PARAMS, seed=seed) for seed in (np.int64(5), np.uint32(2**32 - 1), 2**31, 0)],
     "bfloat16 params": lambda: train(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), PARAMS)),
     "params under x64": lambda: under_x64(lambda: train(wide(PARAMS), population=wide_people())),
     "x32 params under x64": lambda: under_x64(train),

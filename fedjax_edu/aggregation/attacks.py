@@ -203,7 +203,10 @@ def _attack(name: str, ids: tuple[int, ...]) -> Link:
 
 def _checked(clients: Any) -> tuple[int, ...]:
     """Ids of clients: at least one, each once."""
-    ids = np.atleast_1d(np.asarray(clients))
+    try:
+        ids = np.atleast_1d(np.asarray(clients))
+    except ValueError:  # ragged
+        ids = np.empty((0, 0))
     right = ids.ndim == 1 and ids.size > 0 and ids.dtype.kind in "iu"
     if not right or len(np.unique(ids)) < len(ids) or ids.min() < 0 or ids.max() > _LARGEST_ID:
         raise ArgumentError("clients", clients, "use distinct ids of clients, for instance population.ids[:3]")

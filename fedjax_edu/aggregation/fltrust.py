@@ -46,7 +46,10 @@ def fltrust(root: int) -> Link:
 
 
 def _trusted(stack: Stack, is_root: jax.Array) -> Stack:
-    """Updates of the root's norm, weighted by trust; a module's weights sum to what those of the others did, or to 0 without trust."""
+    """Updates of the root's norm, weighted by trust; a module's weights still sum to what everybody's did, or to 0 without trust.
+
+    An algorithm may divide by that sum one of its own over everybody, which no rule has reweighed.
+    """
 
     def reference(updates: jax.Array) -> jax.Array:
         return jnp.sum(jnp.where(is_root[:, None], updates, 0), axis=0, keepdims=True)
@@ -58,7 +61,7 @@ def _trusted(stack: Stack, is_root: jax.Array) -> Stack:
         cosine = jnp.sum(_directions(updates) * _directions(reference(updates)), axis=1)
         found = jnp.where(is_root | (weights == 0), 0, jnp.maximum(cosine, 0))
         total = jnp.sum(found)
-        return jnp.where(total > 0, found * (jnp.sum(jnp.where(is_root, 0, weights)) / jnp.where(total > 0, total, 1)), 0)
+        return jnp.where(total > 0, found * (jnp.sum(weights) / jnp.where(total > 0, total, 1)), 0)
 
     return stack.replace(rescale)._replace(weights=stack.reweigh(trust).weights)
 

@@ -56,10 +56,15 @@ def trimmed_mean(fraction: float) -> Link:
 
     def rule(updates: jax.Array, weights: jax.Array) -> jax.Array:
         ordered, count = rising(updates, weights)
-        cut = jnp.asarray(np.array([int(exact * number) for number in range(len(weights) + 1)], np.int32))[count]
+        cut = jnp.asarray(np.array([_cut(exact, number) for number in range(len(weights) + 1)], np.int32))[count]
         rank = jnp.arange(len(weights), dtype=jnp.int32)[:, None]
         kept = (rank >= cut) & (rank < count - cut)
         share = 1 / jnp.maximum(count - 2 * cut, 1).astype(updates.dtype)
         return jnp.sum(jnp.where(kept, ordered * share, 0), axis=0)
 
     return reduction("trimmed_mean", everywhere(rule))
+
+
+def _cut(share: Fraction, clients: int) -> int:
+    """How many to leave out at each end, so that somebody stays."""
+    return min(int(share * clients), max(clients - 1, 0) // 2)

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from fedjax_edu.aggregation.error_feedback import error_feedback, keep
 from fedjax_edu.aggregation.topk import check_fraction, count
 from fedjax_edu.core.algorithm import Aggregates
-from fedjax_edu.core.errors import ArgumentError, check_integer
-from fedjax_edu.core.keys import fold, permute
+from fedjax_edu.core.keys import check_seed, fold, permute
 from fedjax_edu.core.link import Link, Wire
 
 
@@ -37,9 +36,7 @@ def randk(fraction: float, seed: int = 0) -> Link:
 
     Reference: Stich, Cordonnier, Jaggi (2018), "Sparsified SGD with memory", arXiv:1809.07599. We differ: one set for all clients.
     """
-    fraction, seed = check_fraction(fraction), check_integer("seed", seed, at_least=0)
-    if seed >= 2**32:
-        raise ArgumentError("seed", seed, "use an integer below 2**32")
+    fraction, seed = check_fraction(fraction), check_seed(seed)
 
     def compress(leaf: jax.Array, number: int, rounds: jax.Array) -> tuple[jax.Array, jax.Array]:
         key = fold(jax.random.key(seed), rounds, number)

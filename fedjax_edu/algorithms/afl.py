@@ -40,8 +40,8 @@ def afl(
     Updates of the cohort are averaged with weights :math:`\lambda_k`; then
     :math:`\lambda \leftarrow \Pi_\Delta(\lambda + \gamma F_A)`, where :math:`F_A` holds the losses of the cohort at w (one more
     pass over each client's examples) and 0 elsewhere, and :math:`\Pi_\Delta` is the Euclidean projection on the simplex of
-    clients that have examples. :math:`\lambda` starts uniform. The server learns every client's loss: nothing here is
-    private, and a chain that clips bounds these losses as it bounds updates.
+    clients that have examples. :math:`\lambda` starts uniform. The server learns every client's loss, which no link
+    of the chain touches: nothing here is private.
 
     Args:
         loss: as for :func:`fedjax_edu.algorithms.fedavg`.
@@ -75,7 +75,7 @@ def afl(
         share = state.mixture[info.position]
         update = channels["update"]._replace(weight=local_sgd.holdings(info, share))
         risks = jnp.zeros_like(state.mixture).at[info.position].set(own.risk(info).astype(state.mixture.dtype))
-        return {"update": update, "risk": Channel({"risk": risks}, jnp.ones(()), private=True)}, personal, weight
+        return {"update": update, "risk": Channel({"risk": risks}, jnp.ones(()), private=False, numbers=1)}, personal, weight
 
     def apply(state: AflState, aggregates: Aggregates, key: jax.Array) -> tuple[AflState, dict[str, jax.Array]]:
         state, observed = base.apply(state, aggregates, key)

@@ -62,5 +62,11 @@ def check_optimizer(argument: str, optimizer: Any) -> None:
 
 def check_rate(argument: str, rate: Any) -> optax.ScalarOrSchedule:
     """A positive learning rate, or an optax schedule over the server's steps whose first value is one."""
-    check_positive(argument, float(rate(jnp.int32(0))) if callable(rate) else rate)
+    if not callable(rate):
+        return check_positive(argument, rate)
+    try:
+        first = float(rate(jnp.int32(0)))
+    except TypeError as error:
+        raise ArgumentError(argument, rate, "pass a number, or a function from the step to one") from error
+    check_positive(argument, first)
     return rate

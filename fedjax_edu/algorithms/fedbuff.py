@@ -76,6 +76,14 @@ def fedbuff(
     base = fedavg(loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local, weighting=weighting)
     (training,) = base.stages
 
+    def weigh(staleness: jax.Array) -> jax.Array:
+        share = jnp.asarray(staleness_weight(staleness), trees.float_dtype())
+        if share.shape:
+            raise ArgumentError("staleness_weight", f"a weight of shape {share.shape}", "return a scalar")
+        return share
+
+    jax.eval_shape(weigh, jax.ShapeDtypeStruct((), trees.float_dtype()))
+
     def version(state: FedBuffState, info: ClientInfo) -> FedBuffState:
         """The state as it was when the client began."""
         shared = trees.index(state.history, jnp.minimum(info.staleness, max_staleness))
@@ -91,7 +99,7 @@ def fedbuff(
     def finish(state: FedBuffState, own: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
         channels, personal, weight = training.finish(version(state, info), own, info)
         update = channels["update"]
-        share = staleness_weight(info.staleness.astype(trees.float_dtype()))
+        share = weigh(info.staleness.astype(trees.float_dtype()))
         scaled = jax.tree.map(lambda leaf: leaf * share.astype(leaf.dtype), update.value)
         counted = jnp.where(info.staleness <= max_staleness, update.weight, jnp.zeros_like(update.weight))
         return {"update": update._replace(value=scaled, weight=counted)}, personal, weight

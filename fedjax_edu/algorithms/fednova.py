@@ -12,6 +12,7 @@ from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.algorithms.server import ServerState
 from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregates, Algorithm, Channel, ClientInfo, Phase, Report
 from fedjax_edu.core.local import Batch, LocalTraining
+from fedjax_edu.core.modules import part
 from fedjax_edu.core.trees import Tree, float_dtype
 
 
@@ -35,12 +36,13 @@ def fednova(
     :math:`w \leftarrow w + \Big(\sum_k p_k a_k\Big) \sum_k p_k \frac{\Delta_k}{a_k}` with :math:`\sum_k p_k = 1`, where
     :math:`a_k` is how far the client's optimiser moves when every gradient is 1: :math:`\eta \tau_k` for plain SGD,
     :math:`\eta \left[\tau_k - \rho (1 - \rho^{\tau_k}) / (1 - \rho)\right] / (1 - \rho)` with momentum :math:`\rho`. It is
-    measured by running the optimiser on such a number beside the parameters, so schedules, decay and any other optimiser
-    that is linear in its gradients are right too. Equal :math:`a_k` give FedAvg.
+    measured by running the optimiser on such numbers, one beside each leaf, so schedules, decay and any other optimiser
+    that is linear in its gradients are right too. Equal :math:`a_k` give FedAvg. Clients send :math:`\Delta_k / a_k`: a clip and a
+    robust rule see that, in units of parameters over :math:`a_k`.
 
     Args:
         loss: as for :func:`fedjax_edu.algorithms.fedavg`.
-        client_optimizer: optax optimiser of the local steps, of the kind that treats all parameters alike.
+        client_optimizer: optax optimiser of the local steps, of the kind that treats all shared parameters alike.
         server_optimizer: optax optimiser of the server; None is ``optax.sgd(1.0)``.
         local: local work of a round.
         weighting: "examples" or "uniform".
@@ -61,17 +63,18 @@ def fednova(
     (training,) = base.stages
 
     def start(state: ServerState, personal: Tree, info: ClientInfo, key: jax.Array) -> Normalised:
-        zero = jnp.zeros((), float_dtype())
-        return Normalised(training.start(state, personal, info, key), local_sgd.start(client_optimizer, zero, zero))
+        begun = training.start(state, personal, info, key)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros((), float_dtype()), begun.params)
+        return Normalised(begun, local_sgd.start(client_optimizer, zeros, zeros))
 
     def step(state: ServerState, own: Normalised, batch: Batch, key: jax.Array) -> tuple[Normalised, Report]:
         trained, report = training.phases[0].step(state, own.training, batch, key)
-        one = jnp.ones_like(own.ruler.params)
-        return Normalised(trained, local_sgd.descend(client_optimizer, own.ruler, one)), report
+        ones = jax.tree.map(jnp.ones_like, own.ruler.params)
+        return Normalised(trained, local_sgd.descend(client_optimizer, own.ruler, ones)), report
 
     def finish(state: ServerState, own: Normalised, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
         channels, personal, weight = training.finish(state, own.training, info)
-        path = -own.ruler.params
+        path = -jax.tree.leaves(part(own.ruler.params, state.params.shared))[0]
         update = channels["update"]
         direction = jax.tree.map(lambda leaf: leaf / path.astype(leaf.dtype), update.value)
         lengths = Channel({}, local_sgd.holdings(info, WEIGHTINGS[weighting](info) * path), private=False)

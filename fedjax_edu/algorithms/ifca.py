@@ -13,7 +13,7 @@ from fedjax_edu.algorithms.server import ServerState
 from fedjax_edu.core import trees
 from fedjax_edu.core.algorithm import Aggregates, Algorithm, Channel, ClientInfo, Meta, Phase, Report, Stage
 from fedjax_edu.core.errors import check_integer, check_number
-from fedjax_edu.core.keys import fold
+from fedjax_edu.core.keys import check_seed, fold
 from fedjax_edu.core.local import Batch, FullPass, LocalTraining
 from fedjax_edu.core.modules import Params, join
 from fedjax_edu.core.trees import Tree
@@ -88,7 +88,7 @@ def ifca(
     Reference: Ghosh et al. (2020), "An efficient framework for clustered federated learning", arXiv:2006.04088, with averaging of
     models; Mansour et al. (2020), arXiv:2002.10619.
     """
-    clusters, seed = check_integer("clusters", clusters), check_integer("seed", seed, at_least=0)
+    clusters, seed = check_integer("clusters", clusters), check_seed(seed)
     spread = check_number("spread", spread, at_least=0)
     base = fedavg(loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local, weighting=weighting)
     (training,) = base.stages
@@ -121,8 +121,11 @@ def ifca(
 
         return own._replace(losses=own.losses + jax.vmap(total)(state.clusters.params.shared)), None
 
+    def best(own: Choosing) -> jax.Array:
+        return jnp.argmin(jnp.where(jnp.isnan(own.losses), jnp.inf, own.losses)).astype(jnp.int32)
+
     def choose(state: IfcaState, own: Choosing, info: ClientInfo) -> Choosing:
-        cluster = jnp.argmin(own.losses).astype(jnp.int32)
+        cluster = best(own)
         params = of_cluster(state, cluster)
         begun = local_sgd.start(client_optimizer, params.shared, local_sgd.personal(params, own.training))
         return Choosing(begun, own.losses, cluster)
@@ -173,8 +176,7 @@ def ifca(
     )
 
     def settle(state: IfcaState, own: Choosing, info: ClientInfo) -> tuple[dict[str, Channel], IfcaClient, jax.Array]:
-        cluster = jnp.argmin(own.losses).astype(jnp.int32)
-        return {}, IfcaClient(local_sgd.personal(state.params, own.training), cluster), jnp.ones(())
+        return {}, IfcaClient(local_sgd.personal(state.params, own.training), best(own)), jnp.ones(())
 
     return base._replace(
         init_server=init_server,

@@ -41,6 +41,7 @@ def qffl(
 
     With :math:`F_k` the client's mean loss at w (one more pass over its examples) and :math:`\Delta_k` its update,
     :math:`w \leftarrow w + \sum_k p_k F_k^q L \Delta_k \,/\, \sum_k p_k \left(q F_k^{q-1} \lVert L \Delta_k \rVert^2 + L F_k^q\right)`.
+    Clients send :math:`\Delta_k`; the rest is weights.
     Weights depend on losses, so no accountant vouches for the privacy of the sums in the denominator.
 
     Args:
@@ -76,13 +77,11 @@ def qffl(
         channels, personal, weight = base.stages[0].finish(state, own.training, info)
         update, loss_at_start = channels["update"], jnp.maximum(own.risk(info), _SMALLEST_RISK)
         power = loss_at_start**state.q
-        length = state.lipschitz * global_norm(update.value)
-        curvature = state.q * power / loss_at_start * length**2 + state.lipschitz * power
+        curvature = state.q * power / loss_at_start * state.lipschitz * global_norm(update.value) ** 2 + power  # over L
         share = WEIGHTINGS[weighting](info)
-        step = jax.tree.map(lambda leaf: state.lipschitz.astype(leaf.dtype) * leaf, update.value)
         return (
             {
-                "update": update._replace(value=step, weight=local_sgd.holdings(info, share * power)),
+                "update": update._replace(weight=local_sgd.holdings(info, share * power)),
                 "curvature": Channel({}, local_sgd.holdings(info, share * curvature), private=False),
             },
             personal,

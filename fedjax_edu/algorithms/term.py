@@ -81,7 +81,9 @@ def term(
     def apply(state: TermState, aggregates: Aggregates, key: jax.Array) -> tuple[TermState, dict[str, jax.Array]]:
         update, share = aggregates["update"], aggregates["share"]
         moved, observed = base.apply(state, aggregates, key)
-        mean = jnp.max(update.weight) / jnp.max(share.weight)  # of e^(t (F - risk))
+        above, below = jnp.max(update.weight), jnp.max(share.weight)
+        moves = (above > 0) & (below > 0)
+        mean = jnp.where(moves, above, 1) / jnp.where(moves, below, 1)  # of e^(t (F - risk))
         flat = state.tilt == 0
         found = state.risk + jnp.log(mean) / jnp.where(flat, 1, state.tilt)
         return moved._replace(risk=found), observed | {"tilted_risk": jnp.where(flat, jnp.nan, found)}

@@ -63,12 +63,15 @@ class Channel(NamedTuple):
         value: pytree of arrays, over (a part of) the shared parameters. Leaves of other names are statistics; a channel with
             any has a scalar weight. An empty value sends its weight alone, whose sum is a denominator.
         weight: scalar, or [modules] for a value whose modules are weighted one by one.
-        private: whether the value is computed from examples, so that clipping and noise apply to it.
+        private: whether clipping, noise and robust rules apply to the value. They do to what is computed from examples, unless the
+            server has to know it client by client.
+        numbers: how many numbers of each leaf travel; None is all. One, for a client's own entry of a vector over clients.
     """
 
     value: Tree
     weight: jax.Array
     private: bool
+    numbers: int | None = None
 
 
 class Report(NamedTuple):

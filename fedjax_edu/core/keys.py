@@ -4,7 +4,9 @@ import enum
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.kernels import swap_or_not
 
 
@@ -27,6 +29,20 @@ class ClientPurpose(enum.IntEnum):
     ORDER = 2
     STEP = 3
     LINKS = 4
+    PASS = 5
+
+
+def check_seed(seed: object) -> int:
+    """Checks a seed: of a larger one, JAX would drop what exceeds 32 bits.
+
+    >>> check_seed(2**32)
+    Traceback (most recent call last):
+    ...
+    fedjax_edu.core.errors.ArgumentError: seed: got 4294967296; use an integer from 0 to 2**32 - 1
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        raise ArgumentError("seed", seed, "use an integer from 0 to 2**32 - 1")
+    return int(seed)
 
 
 def fold(key: jax.Array, *data: int | jax.Array) -> jax.Array:

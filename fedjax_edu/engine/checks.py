@@ -64,6 +64,9 @@ def check_links(links: Chain, population: Population, cohort: Cohort, capacity: 
         missing = sorted(set(link.clients) - set(population.ids.tolist()))
         if missing:
             raise ArgumentError("aggregator", f"{link.name} of clients {missing[:3]}", "name clients by their ids in population.ids")
+        empty = sorted(set(link.clients) & set(population.ids[population.sizes == 0].tolist()))
+        if empty and link.place == "reduce":
+            raise ArgumentError("aggregator", f"{link.name} of clients {empty[:3]}", "name clients that have examples")
         if capacity < link.min_clients:
             got = f"{link.name} with {cohort.name}, of {capacity} clients at most"
             raise ArgumentError(
@@ -118,13 +121,6 @@ def check_losses(algorithm: Algorithm, params: Tree, population: Population, lon
         batch = jax.tree.map(lambda leaf, size=size: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), population.arrays)
         names = tuple(sorted(losses.check(algorithm.loss, params, batch, size).metrics))
     return names
-
-
-def check_seed(seed: Any) -> int:
-    """Checks a seed: what fits 64 bits."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not -(2**63) <= seed < 2**63:
-        raise ArgumentError("seed", seed, "use an integer of at most 64 bits")
-    return int(seed)
 
 
 def check_flag(argument: str, value: Any) -> bool:

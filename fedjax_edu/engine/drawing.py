@@ -22,6 +22,13 @@ def order_number(phases: tuple[Phase, ...], number: int) -> int:
     return sum(isinstance(phase.data, LocalTraining) for phase in phases[:number])
 
 
+def step_purpose(phases: tuple[Phase, ...], number: int) -> tuple[int, int]:
+    """What a phase folds into the keys of its steps: a full pass shares no draw with the training beside it, nor changes one."""
+    if isinstance(phases[number].data, LocalTraining):
+        return ClientPurpose.STEP, order_number(phases, number)
+    return ClientPurpose.PASS, number
+
+
 def batch_size(data: LocalTraining | FullPass, longest: int) -> int:
     """Rows of a batch; `longest` is the largest client of the population, what a whole-client batch must hold."""
     return data.batch_size or max(longest, 1)

@@ -13,7 +13,7 @@ from fedjax_edu.core import trees
 from fedjax_edu.core.algorithm import Algorithm, Meta, Stage
 from fedjax_edu.core.chain import Chain
 from fedjax_edu.core.errors import ArgumentError
-from fedjax_edu.core.keys import Purpose, fold
+from fedjax_edu.core.keys import Purpose, check_seed, fold
 from fedjax_edu.core.link import Link
 from fedjax_edu.core.modules import Modules, assign
 from fedjax_edu.core.trees import Tree
@@ -100,7 +100,7 @@ class Engine:
             LossError: the loss does not return one number an example.
         """
         checks.check_precision(self._x64)
-        seed = checks.check_seed(seed)
+        seed = check_seed(seed)
         checks.check_params(params, self.population)
         params = jax.tree.map(jnp.array, params)
         self._compiled(params)

@@ -19,7 +19,7 @@ from fedjax_edu.core.local import Batch, FullPass, LocalTraining
 from fedjax_edu.core.loss import LossFunction
 from fedjax_edu.core.modules import Modules
 from fedjax_edu.core.trees import Tree
-from fedjax_edu.engine.drawing import draw, order_number
+from fedjax_edu.engine.drawing import draw, order_number, step_purpose
 
 
 class Queue(NamedTuple):
@@ -174,10 +174,10 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         return phases[0].enter(shared, local, info)
 
     def advance(number: int, local: Tree, slot: jax.Array, step: jax.Array) -> tuple[Tree, Report]:
-        at, phase, order = row(slot), phases[number], order_number(phases, number)
-        rows, valid = draw(phase.data, queue.key[at], order, step, queue.info.examples[at], work.longest)
+        at, phase = row(slot), phases[number]
+        rows, valid = draw(phase.data, queue.key[at], order_number(phases, number), step, queue.info.examples[at], work.longest)
         examples = trees.index(data, queue.first[at] + rows)
-        local, report = phase.step(shared, local, Batch(examples, valid), fold(queue.key[at], ClientPurpose.STEP, order, step))
+        local, report = phase.step(shared, local, Batch(examples, valid), fold(queue.key[at], *step_purpose(phases, number), step))
         return local, zero if report is None else report
 
     def tick(carry: _Carry) -> _Carry:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from fedjax_edu.core import trees
+from fedjax_edu.core.algorithm import Channel
 from fedjax_edu.core.link import Wire
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.engine.resident import Resident
@@ -23,14 +24,15 @@ class Traffic(NamedTuple):
 
 def traffic(program: Program, state: State, resident: Resident) -> Traffic:
     """Sizes of what one client sends and receives, found by tracing a round; nothing runs, `state` may be shapes."""
-    private: dict[str, bool] = {}
-    sent, values = jax.eval_shape(partial(exchanged, program, private), state, resident)
+    kinds: dict[str, Channel] = {}
+    sent, values = jax.eval_shape(partial(exchanged, program, kinds), state, resident)
 
     def sizes(name: str, value: Tree) -> np.ndarray:
         """int64 [modules]: bytes of each module's leaves after every link."""
         total = np.zeros(len(program.modules.names), np.int64)
         for owner, leaf in zip(jax.tree.leaves(program.modules.owners(value)), jax.tree.leaves(value), strict=True):
-            total[owner] += program.chain.wire(name, private[name], Wire(leaf.size, leaf.size, 8 * leaf.dtype.itemsize)).bytes
+            wire = Wire(leaf.size, kinds[name].numbers or leaf.size, 8 * leaf.dtype.itemsize)
+            total[owner] += program.chain.wire(name, kinds[name].private, wire).bytes
         return total
 
     up = tuple({name: sizes(name, value) for name, value in channels.items()} for channels in values)

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fedjax_edu.core import trees
-from fedjax_edu.core.algorithm import Aggregate, Algorithm, Report, Stage
+from fedjax_edu.core.algorithm import Aggregate, Algorithm, Channel, Report, Stage
 from fedjax_edu.core.chain import Chain
 from fedjax_edu.core.keys import Purpose, fold
 from fedjax_edu.core.modules import Modules
@@ -266,10 +266,10 @@ def run_final(program: Program, state: State, resident: Resident) -> State:
     return state._replace(clients=run.clients)
 
 
-def exchanged(program: Program, private: dict[str, bool], state: State, resident: Resident) -> tuple[list[Tree], list[dict[str, Tree]]]:
+def exchanged(program: Program, kinds: dict[str, Channel], state: State, resident: Resident) -> tuple[list[Tree], list[dict[str, Tree]]]:
     """What each stage sends to a client and which values the client returns; traced for their sizes.
 
-    `private` is filled with which channels are.
+    `kinds` is filled with the channels, less their values and weights.
     """
     aggregates: dict[str, Aggregate] = {}
     sent, values = [], []
@@ -283,7 +283,7 @@ def exchanged(program: Program, private: dict[str, bool], state: State, resident
         channels, _, _ = stage.finish(shared, local, info)
         sent.append(stage.sent(shared))
         values.append({name: channel.value for name, channel in channels.items()})
-        private.update({name: channel.private for name, channel in channels.items()})
+        kinds.update({name: channel._replace(value=None, weight=None) for name, channel in channels.items()})
         ones = jnp.ones(modules, trees.float_dtype())
         aggregates |= {name: Aggregate(value, ones, ones.astype(jnp.int32), program.modules) for name, value in values[-1].items()}
     return sent, values

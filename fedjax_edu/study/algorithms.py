@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from fedjax_edu.core.errors import ArgumentError, ConfigError, require
+from fedjax_edu.study.choice import check_algorithm
 from fedjax_edu.study.config import Config, FederatedConfig, SchoolsConfig
 from fedjax_edu.study.estimates import Estimate, against
 from fedjax_edu.study.markdown import table
@@ -77,6 +78,8 @@ def run_algorithms(
     require("the school study", "study", "matplotlib", "pandas", "sklearn")
     if REFERENCE not in config.settings:
         raise ConfigError("config.settings", sorted(config.settings), f"add {REFERENCE}: the others are measured against it")
+    for settings in config.settings.values():
+        check_algorithm(settings)
     folder, console = RunFolder(workdir), console or Console()
     folder.write_json("config.json", config)
     folder.write_json("versions.json", versions())
@@ -108,10 +111,18 @@ def tune_algorithms(config: AlgorithmsConfig, *, names: Sequence[str] = (), fold
         names: of the algorithms to tune; none names all that have a grid.
         folds: how many of the five, from the first; their test rows are left out.
         console: where lines go; None is standard output.
+
+    Raises:
+        ArgumentError: folds out of range, or a name without settings or grid.
+        ConfigError: an algorithm's arguments are wrong.
     """
-    console = console or Console()
+    names, console = names or list(config.grids), console or Console()
+    for name in names:
+        if name not in config.settings or name not in config.grids:
+            known = sorted(set(config.settings) & set(config.grids))
+            raise ArgumentError("names", name, f"use algorithms with settings and a grid: {', '.join(known)}")
     inner = list(splits(dataclasses.replace(config.schools, validation=True), seeds=1, folds=folds))
-    for name in names or config.grids:
+    for name in names:
         for point in _points(config.grids[name]):
             settings = _with(config.settings[name], point)
             scores = []

@@ -16,6 +16,12 @@ from fedjax_edu.engine import cohorts
 from fedjax_edu.study.config import FederatedConfig
 
 EFFECTS = "effects"  # the module that every school keeps to itself
+_ELSEWHERE = {  # arguments of algorithms that have fields of their own
+    "client_optimizer": "client_learning_rate and client_momentum",
+    "server_optimizer": "server_learning_rate",
+    "server_learning_rate": "server_learning_rate",
+    "local": "local_epochs and batch_size",
+}
 
 
 def sgd(learning_rate: optax.ScalarOrSchedule, weight_decay: float, momentum: float = 0.0) -> optax.GradientTransformation:
@@ -46,6 +52,8 @@ def make_algorithm(loss: Callable[..., Any], config: FederatedConfig, rounds: in
         raise ConfigError("federated.algorithm", config.algorithm, f"use one of {', '.join(algorithms.__all__)}")
     factory: Callable[..., Algorithm] = getattr(algorithms, config.algorithm)
     arguments: dict[str, Any] = dict(config.arguments)
+    for name in set(arguments) & set(_ELSEWHERE):
+        raise ConfigError("federated.arguments", {name: arguments[name]}, f"set {_ELSEWHERE[name]} of the same group")
     if config.server_learning_rate:
         rate = optax.linear_schedule(config.server_learning_rate, 0.0, rounds // 2, rounds // 2)
         plain = "server_learning_rate" not in inspect.signature(factory).parameters
@@ -60,6 +68,11 @@ def make_algorithm(loss: Callable[..., Any], config: FederatedConfig, rounds: in
         takes = ", ".join(list(inspect.signature(factory).parameters)[1:])
         raise ConfigError("federated.arguments", f"for {config.algorithm}: {error}", f"it takes {takes}") from error
     return factory(loss, **arguments)
+
+
+def check_algorithm(config: FederatedConfig) -> None:
+    """Raises what :func:`make_algorithm` would, before anything is trained."""
+    make_algorithm(lambda params, batch, key: None, config, rounds=2)
 
 
 def _client_optimizer(config: FederatedConfig) -> optax.GradientTransformation:

@@ -5,9 +5,11 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from fedjax_edu.core.errors import ConfigError
+
+Count = Annotated[int, 1]  # with the least that makes sense
 
 
 class Config:
@@ -32,10 +34,10 @@ class Config:
 class ModelConfig:
     """Sizes of :class:`fedjax_edu.models.MultiTaskModel`."""
 
-    width: int
+    width: Count
     depth: int
-    tokens: int
-    members: int
+    tokens: Count
+    members: Count
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,8 +88,8 @@ class FederatedConfig:
 
     algorithm: str
     arguments: dict[str, int | float | str]
-    local_epochs: int
-    batch_size: int
+    local_epochs: Count
+    batch_size: Count
     client_learning_rate: float
     client_momentum: float
     server_learning_rate: float
@@ -100,8 +102,8 @@ class FederatedConfig:
 class EffectsConfig:
     """How a school fits its own effects: gradient descent with momentum on its loss and the prior of :class:`TaskConfig`."""
 
-    steps: int
-    batch_size: int
+    steps: Count
+    batch_size: Count
     learning_rate: float
 
 
@@ -109,8 +111,8 @@ class EffectsConfig:
 class PooledConfig:
     """Training in one place."""
 
-    epochs: int
-    batch_size: int
+    epochs: Count
+    batch_size: Count
     learning_rate: float
     weight_decay: float
 
@@ -119,8 +121,8 @@ class PooledConfig:
 class LocalOnlyConfig:
     """Every school's own network; gradients are clipped to a norm, or a few of hundreds of lone schools would diverge."""
 
-    epochs: int
-    batch_size: int
+    epochs: Count
+    batch_size: Count
     learning_rate: float
     weight_decay: float
     clip: float
@@ -149,10 +151,10 @@ class SchoolsConfig(Config):
     fold: int
     seed: int
     validation: bool
-    rounds: int
-    cohort: int
-    chunk: int
-    lanes: int
+    rounds: Count
+    cohort: Count
+    chunk: Count
+    lanes: Count
     model: ModelConfig
     tasks: TasksConfig
     federated: FederatedConfig
@@ -171,14 +173,17 @@ def _read(name: str, kind: Any, value: Any) -> Any:
         if not isinstance(value, (list, tuple)):
             raise ConfigError(name, value, "use a list")
         return [_read(f"{name}[{number}]", typing.get_args(kind)[0], entry) for number, entry in enumerate(value)]
+    least = 0
+    if typing.get_origin(kind) is Annotated:
+        kind, least = typing.get_args(kind)
     if isinstance(kind, types.UnionType):
         kind = type(value) if type(value) in typing.get_args(kind) else float
     if kind is float:
         fits = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
     else:
-        fits = type(value) is kind and not (kind is int and value < 0)
+        fits = type(value) is kind and not (kind is int and value < least)
     if not fits:
-        limits = " of at least 0, and finite" if kind in (int, float) else ""
+        limits = f" of at least {least}, and finite" if kind in (int, float) else ""
         raise ConfigError(name, value, f"use a {kind.__name__}{limits}")
     return kind(value)
 
@@ -190,7 +195,7 @@ def _group(name: str, value: Any) -> Mapping[str, Any]:
 
 
 def _read_group(name: str, kind: Any, value: Any) -> Any:
-    fields = typing.get_type_hints(kind)
+    fields = typing.get_type_hints(kind, include_extras=True)
     for field in _group(name, value):
         if field not in fields:
             raise ConfigError(f"{name}.{field}", value[field], f"remove it, or use a known field: {', '.join(fields)}")

@@ -288,10 +288,10 @@ def test_fltrust_without_trust_does_not_move(weights, updates):
     np.testing.assert_array_equal(aggregate.weight, 0)
 
 
-def test_fltrust_counts_whom_it_trusts_and_keeps_the_weight_of_the_others():
+def test_fltrust_counts_whom_it_trusts_and_keeps_the_weight_of_all():
     _, aggregate = answer(fltrust(0), np.array([[1, 0], [1, 1], [-2, 0], [3, 0]], np.float32), np.array([5.0, 1, 2, 3]))
     np.testing.assert_array_equal(aggregate.contributors, [2])
-    np.testing.assert_allclose(aggregate.weight, [6], rtol=1e-6)
+    np.testing.assert_allclose(aggregate.weight, [11], rtol=1e-6)
 
 
 def test_fltrust_in_an_engine_whose_sampler_includes_the_root():

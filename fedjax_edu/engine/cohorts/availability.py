@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.data.validation import as_array
 from fedjax_edu.engine.cohorts.sampler import Bound, Cohort, Draw, per_client
 
 
@@ -52,8 +53,7 @@ def available(cohort: Cohort, mask: str | np.ndarray) -> Cohort:
 def including(cohort: Cohort, ids: Sequence[int] | np.ndarray) -> Cohort:
     """Adds clients that take part in every round, such as the server's own data set for :func:`fedjax_edu.aggregation.fltrust`.
 
-    They keep the weight that the algorithm gives them. For their own privacy nothing is amplified; for the others' nothing
-    changes.
+    They keep the weight that the algorithm gives them. They are no random subset, so nobody's privacy is amplified.
 
     Args:
         cohort: who takes part beside them.
@@ -67,7 +67,7 @@ def including(cohort: Cohort, ids: Sequence[int] | np.ndarray) -> Cohort:
     'including(uniform(8))'
     """
     _check_cohort(cohort)
-    wanted = np.atleast_1d(np.asarray(ids))
+    wanted = np.atleast_1d(as_array("ids", ids))
     if wanted.ndim != 1 or wanted.dtype.kind not in "iu" or len(np.unique(wanted)) < len(wanted):
         raise ArgumentError("ids", wanted, "use distinct ids of clients")
 
@@ -90,7 +90,7 @@ def including(cohort: Cohort, ids: Sequence[int] | np.ndarray) -> Cohort:
 
         return bound._replace(capacity=bound.capacity + len(wanted), draw=draw)
 
-    return cohort._replace(name=f"including({cohort.name})", bind=bind, independent=cohort.independent)
+    return cohort._replace(name=f"including({cohort.name})", bind=bind, amplification="none")
 
 
 def _check_cohort(cohort: Any) -> None:
