@@ -72,6 +72,20 @@ def test_a_number_of_folds_or_seeds_that_cannot_be_run(argument, value, compared
         algorithms.run_algorithms(compared, tmp_path, **{argument: value})
 
 
+def test_a_wrong_setting_is_found_before_anything_is_trained(compared, tmp_path, monkeypatch):
+    monkeypatch.setattr(algorithms, "predict", lambda data, config: pytest.fail("trained"))
+    wrong = dataclasses.replace(compared.settings["fedavg"], arguments={"mu": 0.1})
+    config = dataclasses.replace(compared, settings=compared.settings | {"wrong": wrong})
+    with pytest.raises(fe.errors.ConfigError, match="^federated.arguments: got for fedavg: .*'mu'; it takes"):
+        algorithms.run_algorithms(config, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["fedporx", "still"])  # one without settings, one without a grid
+def test_tuning_what_cannot_be_tuned(name, compared):
+    with pytest.raises(fe.errors.ArgumentError, match=f"^names: got {name}; use algorithms with settings and a grid: fedavg"):
+        algorithms.tune_algorithms(compared, names=[name])
+
+
 def test_there_is_something_to_measure_against(compared, tmp_path):
     alone = dataclasses.replace(compared, settings={"still": compared.settings["still"]})
     with pytest.raises(fe.errors.ConfigError, match=r"^config.settings: got \['still'\]; add fedavg"):
