@@ -113,8 +113,8 @@ MUTANTS = (
     Mutant(
         "IFCA: the worst cluster",
         "algorithms/ifca.py",
-        "cluster = jnp.argmin(own.losses).astype(jnp.int32)\n        params",
-        "cluster = jnp.argmax(own.losses).astype(jnp.int32)\n        params",
+        "jnp.argmin(jnp.where(jnp.isnan",
+        "jnp.argmax(jnp.where(jnp.isnan",
         SUITE,
         "ifca and twin",
     ),
@@ -136,6 +136,20 @@ MUTANTS = (
         f"{LINKS}/test_compression.py",
     ),
     Mutant("QSGD: always rounded down", "aggregation/quantise.py", "< height - below", "< 0 * height", f"{LINKS}/test_compression.py"),
+    Mutant(
+        "FLTrust: weight of the trusted alone",
+        "aggregation/fltrust.py",
+        "found * (jnp.sum(weights) /",
+        "found * (jnp.sum(found) /",
+        "tests/algorithms/test_behind_links.py",
+    ),
+    Mutant(
+        "a pass draws what training draws",
+        "engine/drawing.py",
+        "ClientPurpose.PASS, number",
+        "ClientPurpose.STEP, 0",
+        "tests/algorithms/test_behind_links.py",
+    ),
     Mutant("clip: short updates are stretched", "aggregation/clip.py", "size > norm, (leaf", "size > 0, (leaf", f"{LINKS}/test_links.py"),
     Mutant("Krum: one neighbour too many", "aggregation/krum.py", "count - f - 2)", "count - f - 1)", f"{LINKS}/test_rules.py", "krum"),
     Mutant(

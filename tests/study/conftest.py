@@ -1,11 +1,20 @@
 """Two small studies with the columns of the real ones, so that the protocol's code runs as it is."""
 
+import jax
 import numpy as np
 import pytest
 
 from experiments.configs.schools import get_config
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.examples import Examples
+
+
+@pytest.fixture(scope="package", autouse=True)
+def quick_compilation():
+    """Studies compile large programs and run them for a second."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def study(name: str, schools: int, seed: int) -> Examples:

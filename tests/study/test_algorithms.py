@@ -76,7 +76,7 @@ def test_a_wrong_setting_is_found_before_anything_is_trained(compared, tmp_path,
     monkeypatch.setattr(algorithms, "predict", lambda data, config: pytest.fail("trained"))
     wrong = dataclasses.replace(compared.settings["fedavg"], arguments={"mu": 0.1})
     config = dataclasses.replace(compared, settings=compared.settings | {"wrong": wrong})
-    with pytest.raises(fe.errors.ConfigError, match="^federated.arguments: got for fedavg: .*'mu'; it takes"):
+    with pytest.raises(fe.errors.ConfigError, match=r"^federated\.arguments: got for fedavg: .*'mu'; it takes"):
         algorithms.run_algorithms(config, tmp_path)
 
 
