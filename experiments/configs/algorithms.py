@@ -24,7 +24,7 @@ ALGORITHMS: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
     "fedadagrad": ({"client": 0.2, "server": 0.03, "tau": 0.001}, {"client": CLIENT, "server": [0.01, 0.03, 0.1]}),
     "fedadam": ({"client": 0.2, "server": 0.01, "tau": 0.001}, {"client": CLIENT, "server": [0.003, 0.01, 0.03]}),
     "fedyogi": ({"client": 0.2, "server": 0.01, "tau": 0.001}, {"client": CLIENT, "server": [0.003, 0.01, 0.03]}),
-    "scaffold": ({"client": 0.4, "server": 1.0}, {"client": [0.1, 0.2, 0.4], "server": [1.0, 2.0]}),
+    "scaffold": ({"client": 0.02, "server": 1.0}, {"client": [0.01, 0.02, 0.05, 0.1], "server": [1.0, 2.0]}),
     "mime": ({"client": 0.1, "server": 1.0, "client_momentum": 0.9}, {"client": [0.05, 0.1, 0.2], "client_momentum": [0.0, 0.9]}),
     "mimelite": ({"client": 0.1, "server": 1.0, "client_momentum": 0.9}, {"client": [0.05, 0.1, 0.2], "client_momentum": [0.0, 0.9]}),
     "feddyn": ({"client": 0.2, "server": 0.0, "alpha": 0.1}, {"client": CLIENT, "alpha": [0.03, 0.1, 0.3]}),

@@ -61,10 +61,12 @@ def share(comparison: Comparison) -> str:
 def number(value: float) -> str:
     """Three decimals without the leading zero, as tables of such scores are written.
 
-    >>> number(0.6934), number(-0.021), number(float("nan"))
-    ('.693', '-.021', '–')
+    >>> number(0.6934), number(-0.021), number(-10.25), number(-1e9), number(float("nan"))
+    ('.693', '-.021', '-10.250', '-1.0e+09', '–')
     """
-    return "–" if math.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)
+    if math.isnan(value):
+        return "–"
+    return f"{value:.1e}" if abs(value) >= 1000 else f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"
 
 
 def with_interval(estimate: Estimate) -> str:
