@@ -18,22 +18,31 @@ from experiments.configs.schools import get_config as schools_config
 CLIENT = [0.2, 0.4]
 # algorithm: its settings, and the values that were tried around them
 ALGORITHMS: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
-    "fedavg": ({"client": 0.4, "server": 1.0}, {"client": [0.2, 0.4, 0.6], "server": [1.0, 2.0]}),
-    "fedavgm": ({"client": 0.4, "server": 0.5, "momentum": 0.9}, {"client": CLIENT, "server": [0.25, 0.5, 1.0]}),
-    "fedprox": ({"client": 0.4, "server": 1.0, "mu": 0.01}, {"client": CLIENT, "mu": [0.01, 0.1, 1.0]}),
+    "fedavg": ({"client": 0.2, "server": 2.0}, {"client": [0.2, 0.4, 0.6], "server": [1.0, 2.0]}),
+    "fedavgm": ({"client": 0.2, "server": 1.0, "momentum": 0.9}, {"client": CLIENT, "server": [0.25, 0.5, 1.0]}),
+    "fedprox": ({"client": 0.2, "server": 2.0, "mu": 0.01}, {"client": CLIENT, "mu": [0.01, 0.1, 1.0], "server": [1.0, 2.0]}),
     "fedadagrad": ({"client": 0.2, "server": 0.03, "tau": 0.001}, {"client": CLIENT, "server": [0.01, 0.03, 0.1]}),
-    "fedadam": ({"client": 0.2, "server": 0.01, "tau": 0.001}, {"client": CLIENT, "server": [0.003, 0.01, 0.03]}),
-    "fedyogi": ({"client": 0.2, "server": 0.01, "tau": 0.001}, {"client": CLIENT, "server": [0.003, 0.01, 0.03]}),
-    "scaffold": ({"client": 0.02, "server": 1.0}, {"client": [0.01, 0.02, 0.05, 0.1], "server": [1.0, 2.0]}),
+    "fedadam": ({"client": 0.2, "server": 0.03, "tau": 0.001}, {"client": CLIENT, "server": [0.003, 0.01, 0.03]}),
+    "fedyogi": ({"client": 0.2, "server": 0.03, "tau": 0.001}, {"client": CLIENT, "server": [0.003, 0.01, 0.03]}),
+    "scaffold": ({"client": 0.05, "server": 2.0}, {"client": [0.01, 0.02, 0.05, 0.1], "server": [1.0, 2.0]}),
     "mime": ({"client": 0.1, "server": 1.0, "client_momentum": 0.9}, {"client": [0.05, 0.1, 0.2], "client_momentum": [0.0, 0.9]}),
-    "mimelite": ({"client": 0.1, "server": 1.0, "client_momentum": 0.9}, {"client": [0.05, 0.1, 0.2], "client_momentum": [0.0, 0.9]}),
-    "feddyn": ({"client": 0.2, "server": 0.0, "alpha": 0.1}, {"client": CLIENT, "alpha": [0.03, 0.1, 0.3]}),
-    "fednova": ({"client": 0.4, "server": 1.0}, {"client": [0.2, 0.4, 0.6], "server": [1.0, 2.0]}),
-    "fedbuff": ({"client": 0.4, "server": 1.0, "concurrency": 47}, {"client": CLIENT, "server": [0.5, 1.0, 2.0]}),
-    "ifca": ({"client": 0.4, "server": 1.0, "clusters": 2, "spread": 0.1}, {"client": CLIENT, "spread": [0.03, 0.1], "server": [1.0, 2.0]}),
-    "qffl": ({"client": 0.4, "server": 1.0, "q": 0.1, "lipschitz": 2.5}, {"q": [0.01, 0.1, 1.0], "lipschitz": [1.0, 2.5]}),
-    "afl": ({"client": 0.4, "server": 1.0, "mixture_rate": 0.001}, {"client": CLIENT, "mixture_rate": [0.0001, 0.001, 0.01]}),
-    "term": ({"client": 0.4, "server": 1.0, "tilt": 0.3}, {"client": CLIENT, "tilt": [0.1, 0.3, 1.0]}),
+    "mimelite": ({"client": 0.2, "server": 1.0, "client_momentum": 0.0}, {"client": [0.05, 0.1, 0.2], "client_momentum": [0.0, 0.9]}),
+    "feddyn": ({"client": 0.2, "server": 0.0, "alpha": 0.03}, {"client": CLIENT, "alpha": [0.03, 0.1, 0.3]}),
+    "fednova": ({"client": 0.2, "server": 2.0}, {"client": [0.2, 0.4, 0.6], "server": [1.0, 2.0]}),
+    "fedbuff": ({"client": 0.4, "server": 2.0, "concurrency": 47}, {"client": CLIENT, "server": [0.5, 1.0, 2.0]}),
+    "ifca": (
+        {"client": 0.2, "server": 2.0, "clusters": 2, "spread": 0.03},
+        {"client": CLIENT, "spread": [0.03, 0.1], "server": [1.0, 2.0]},
+    ),
+    "qffl": (
+        {"client": 0.4, "server": 2.0, "q": 0.01, "lipschitz": 1.0},
+        {"q": [0.01, 0.1, 1.0], "lipschitz": [1.0, 2.5], "server": [1.0, 2.0]},
+    ),
+    "afl": (
+        {"client": 0.2, "server": 2.0, "mixture_rate": 0.0001},
+        {"client": CLIENT, "mixture_rate": [0.0001, 0.001, 0.01], "server": [1.0, 2.0]},
+    ),
+    "term": ({"client": 0.2, "server": 2.0, "tilt": 0.1}, {"client": CLIENT, "tilt": [0.1, 0.3, 1.0], "server": [1.0, 2.0]}),
 }
 FIELDS = {
     "client": "client_learning_rate",
@@ -47,7 +56,6 @@ def get_config() -> ConfigDict:
     schools = schools_config()
     schools.rounds = schools.chunk = 100
     schools.model.members = 1
-    schools.federated.effects_learning_rate = 0.0  # not every algorithm has personal modules
     settings, grids = {}, {}
     for name, (chosen, tried) in ALGORITHMS.items():
         fields = {FIELDS[short]: value for short, value in chosen.items() if short in FIELDS}

@@ -19,5 +19,4 @@ def get_config() -> ConfigDict:
     schools.chunk = 20
     schools.model.members = 1
     schools.federated.client_learning_rate = 0.2
-    schools.federated.effects_learning_rate = 0.0
     return ConfigDict({"schools": schools, "attackers": 0.2, "gaussian_std": 1.0, "ipm_scale": 2.0, "radius": 0.3})

@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
                 "client_momentum": 0.0,
                 "server_learning_rate": 0.5,
                 "weight_decay": 0.0,
-                "effects_learning_rate": 0.05,
+                "effects_learning_rate": 0.0,
                 "concurrency": 0,
             },
             "effects": {"steps": 150, "batch_size": 64, "learning_rate": 0.08},
