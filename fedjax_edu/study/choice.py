@@ -55,7 +55,7 @@ def make_algorithm(loss: Callable[..., Any], config: FederatedConfig, rounds: in
     for name in set(arguments) & set(_ELSEWHERE):
         raise ConfigError("federated.arguments", {name: arguments[name]}, f"set {_ELSEWHERE[name]} of the same group")
     if config.server_learning_rate:
-        rate = optax.linear_schedule(config.server_learning_rate, 0.0, rounds // 2, rounds // 2)
+        rate = optax.linear_schedule(config.server_learning_rate, 0.0, rounds - rounds // 2, rounds // 2)
         plain = "server_learning_rate" not in inspect.signature(factory).parameters
         arguments |= {"server_optimizer": optax.sgd(rate)} if plain else {"server_learning_rate": rate}
     arguments |= {
