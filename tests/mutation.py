@@ -37,6 +37,26 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = (
+    Mutant("population: NaN passes", "data/validation.py", "_check_finite(name, array, result, allow_nonfinite)", "pass", "tests/data"),
+    Mutant("Dirichlet: one over alpha", "data/partition.py", "np.full(clients, alpha)", "np.full(clients, 1 / alpha)", "tests/data"),
+    Mutant(
+        "split: a pupil on both sides",
+        "data/splits.py",
+        "return side[unit]",
+        "return _draw_inside(clients, ids, fractions, seed)",
+        "tests/data",
+    ),
+    Mutant(
+        "split: the past after the future", "data/splits.py", "_without_conflicts(side, owner, block)[moment]", "side[moment]", "tests/data"
+    ),
+    Mutant("a padding row counts", "engine/drawing.py", "Rows(rows, position < examples)", "Rows(rows, position >= 0)", "tests/engine"),
+    Mutant(
+        "study: ties count whole", "study/metrics.py", "np.where(difference == 0, 0.5,", "np.where(difference == 0, 1.0,", "tests/study"
+    ),
+    Mutant("study: scales see test schools", "study/encoding.py", '.{name}", values[rows])', '.{name}", values)', "tests/study"),
+    Mutant(
+        "sizes count twice", "engine/checks.py", 'cohort.by_size and algorithm.weighting == "examples"', "False", "tests/test_bad_inputs.py"
+    ),
     Mutant(
         "SCAFFOLD: sign of the correction",
         "algorithms/scaffold.py",

@@ -98,8 +98,10 @@ class Encoding:
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """A model's outputs [rows, tasks] in raw units: scores in points, log-odds as probabilities."""
+        from scipy.special import expit
+
         columns = [
-            1.0 / (1.0 + np.exp(-outputs[:, position].astype(np.float64)))
+            expit(outputs[:, position].astype(np.float64))
             if task.binary
             else self.targets[task.name].to_raw(outputs[:, position].astype(np.float64))
             for position, task in enumerate(TASKS)
