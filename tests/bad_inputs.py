@@ -355,7 +355,7 @@ SAMPLERS = {
 
 HYPERPARAMETERS = {
     "server rate zero": Bad("server_learning_rate", "0", lambda: make("fedavgm", server_learning_rate=0.0)),
-    "server rate not a number": Bad("server_learning_rate", "nan", lambda: make("fedadam", server_learning_rate=nan)),
+    "server rate of FedAdam not a number": Bad("server_learning_rate", "nan", lambda: make("fedadam", server_learning_rate=nan)),
     "server schedule that starts at zero": Bad(
         "server_learning_rate", "0.0", lambda: make("fedyogi", server_learning_rate=optax.linear_schedule(0.0, 1.0, 5))
     ),
@@ -551,7 +551,7 @@ STUDIES = {
     "field of another type": Bad("config.rounds", "1.5", lambda: configure(rounds=1.5)),
     "field in quotes": Bad("config.seed", "'0'", lambda: configure(seed="0")),
     "truth for a number": Bad("config.cohort", "True", lambda: configure(cohort=True)),
-    "no rounds": Bad("config.rounds", "0", lambda: configure(rounds=0)),
+    "study of no rounds": Bad("config.rounds", "0", lambda: configure(rounds=0)),
     "model without features": Bad("config.model.tokens", "0", lambda: configure(model=dict(CONFIG["model"], tokens=0))),
     "optimiser among the arguments": Bad(
         "federated.arguments",
@@ -567,7 +567,8 @@ STUDIES = {
     "no seeds": Bad("seeds", "0", lambda: fe.study.run_folds(configure(), "/dev/null/run", seeds=0)),
 }
 
-BAD = POPULATIONS | WORK | COHORTS | ALGORITHMS | SAMPLERS | HYPERPARAMETERS | RULES | LOSSES | PARAMETERS | ENGINES | STUDIES
+GROUPS = (POPULATIONS, WORK, COHORTS, ALGORITHMS, SAMPLERS, HYPERPARAMETERS, RULES, LOSSES, PARAMETERS, ENGINES, STUDIES)
+BAD = {name: bad for group in GROUPS for name, bad in group.items()}
 
 
 def personal(population: Population | None = None) -> fe.State:

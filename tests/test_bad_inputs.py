@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_inputs import BAD, GOOD, init
+from tests.bad_inputs import BAD, GOOD, GROUPS, init
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,6 +37,10 @@ def test_error_names_argument_and_value_before_compilation(outcomes, name):
     assert BAD[name].value in value, message
     assert remedy, message
     assert not compiled, message
+
+
+def test_every_input_has_a_name_of_its_own():
+    assert len(BAD | GOOD) == sum(map(len, (*GROUPS, GOOD)))
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -9,7 +9,7 @@ from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.examples import Examples
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
     """Studies compile large programs and run them for a second."""
     jax.config.update("jax_disable_most_optimizations", True)
