@@ -1,6 +1,6 @@
 """A fifth of STAR's schools lie: rules of aggregation against attacks.
 
-Hardware: two CPU cores, about NN minutes for five folds and three seeds.
+Hardware: two CPU cores, about half an hour for one fold (``--folds=1``) and three seeds.
 
     python -m experiments.robustness --config=experiments/configs/robustness.py
 
