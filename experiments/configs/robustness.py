@@ -1,11 +1,12 @@
 """A fifth of STAR's schools lie: rules of aggregation against attacks.
 
-Hardware: two CPU cores, about half an hour for one fold (``--folds=1``) and three seeds.
+Hardware: two CPU cores, about 40 minutes for one fold (``--folds=1``) and three seeds beside other work.
 
-    python -m experiments.robustness --config=experiments/configs/robustness.py
+    python -m experiments.robustness --config=experiments/configs/robustness.py --folds=1
 
-Every school takes part in every round, so that the share of liars is the same in each. The radius of centered clipping is about the
-median norm of an honest update.
+Every school takes part in every round, so that the share of liars is the same in each. The server adds the aggregate as it is: the
+centre of centered clipping follows the updates a few rounds late, and with momentum at the server beside it training oscillates.
+The radius was chosen on the inner split of fold 1, out of .03, .1, .3 and 1.
 """
 
 from ml_collections import ConfigDict
@@ -18,5 +19,10 @@ def get_config() -> ConfigDict:
     schools.rounds = 40
     schools.chunk = 20
     schools.model.members = 1
-    schools.federated.client_learning_rate = 0.2
-    return ConfigDict({"schools": schools, "attackers": 0.2, "gaussian_std": 1.0, "ipm_scale": 2.0, "radius": 0.3})
+    schools.federated = schools.federated.to_dict() | {
+        "algorithm": "fedavg",
+        "arguments": {},
+        "client_learning_rate": 0.2,
+        "server_learning_rate": 1.0,
+    }
+    return ConfigDict({"schools": schools, "attackers": 0.2, "gaussian_std": 1.0, "ipm_scale": 2.0, "radius": 0.1})

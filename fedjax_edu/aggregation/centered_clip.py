@@ -21,7 +21,8 @@ def centered_clip(radius: float, bucket_size: int = 1, iterations: int = 1) -> L
     The clients that hold a module are dealt at random into buckets of s; :math:`y_b` is the mean of a bucket's updates. From the
     centre v, which is what this rule answered in the round before (0 at first), :math:`v \leftarrow v + \frac{1}{B} \sum_b (y_b - v)
     \min(1, \tau / \lVert y_b - v \rVert)`. Buckets make clients with different data alike, at the price that a liar spoils its bucket.
-    Every client counts alike; weights only say who is there.
+    Every client counts alike; weights only say who is there. The centre follows the updates a few rounds late when they are longer
+    than :math:`\tau`: momentum at the server adds to that lag, and training may oscillate.
 
     The centre is kept for the channel ``update`` where that has the shape of the shared parameters; a module that nobody holds
     keeps its own. Every other channel is clipped around 0.

@@ -183,4 +183,6 @@ def _markdown(found: Mapping[str, Mapping[str, Score]], seeds: int, folds: int) 
 
 def _cell(one: Score) -> str:
     low, high = one.difference.interval.low, one.difference.interval.high
+    if np.isnan(one.score.mean):
+        return with_interval(one.score)
     return with_interval(one.score) + (" ▲" if low > 0 else " ▼" if high < 0 else "")

@@ -70,7 +70,9 @@ def number(value: float) -> str:
 
 
 def with_interval(estimate: Estimate) -> str:
-    """The mean and its 95 % interval."""
+    """The mean and its 95 % interval; without a mean, one run at least ended in numbers that are not finite."""
+    if math.isnan(estimate.mean):
+        return "diverged"
     return f"{number(estimate.mean)} [{number(estimate.interval.low)}, {number(estimate.interval.high)}]"
 
 

@@ -200,6 +200,4 @@ def _markdown(found: Mapping[str, Mapping[str, Mapping[str, Estimate]]], config:
 
 
 def _cell(estimate: Estimate) -> str:
-    if np.isnan(estimate.mean):
-        return "diverged"
-    return with_interval(estimate) if estimate.mean >= LEAST else f"below {LEAST:.0f}"
+    return f"below {LEAST:.0f}" if estimate.mean < LEAST else with_interval(estimate)
