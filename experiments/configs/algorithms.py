@@ -56,6 +56,7 @@ def get_config() -> ConfigDict:
     schools = schools_config()
     schools.rounds = schools.chunk = 100
     schools.model.members = 1
+    schools.model.products = False
     settings, grids = {}, {}
     for name, (chosen, tried) in ALGORITHMS.items():
         fields = {FIELDS[short]: value for short, value in chosen.items() if short in FIELDS}

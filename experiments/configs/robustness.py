@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
     schools.rounds = 40
     schools.chunk = 20
     schools.model.members = 1
+    schools.model.products = False
     schools.federated = schools.federated.to_dict() | {
         "algorithm": "fedavg",
         "arguments": {},

@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
             "cohort": 47,  # under a quarter of the training schools of every fold
             "chunk": 10,
             "lanes": 4,  # on each device
-            "model": {"width": 64, "depth": 1, "tokens": 32, "members": 4},
+            "model": {"width": 64, "depth": 1, "tokens": 32, "members": 4, "products": True},
             "tasks": {
                 "hsb_mach": {"weight": 1.0, "intercept": 5.0, "slopes": 100.0, "classrooms": 100.0},
                 "star_math": {"weight": 1.0, "intercept": 10.0, "slopes": 60.0, "classrooms": 4.0},

@@ -24,6 +24,7 @@ class MultiTaskModel(nnx.Module):
         tokens: width of the encoding that heads read.
         members: independent networks trained side by side; predictions are their mean.
         seed: of the starting values.
+        products: pairs of columns whose products the encoder reads too.
 
     >>> model = MultiTaskModel(6, ["math", "read"], classrooms=3, width=8, depth=1, tokens=4, members=2, seed=0)
     >>> model(jnp.ones((5, 6)), jnp.zeros(5, int)).shape
@@ -41,9 +42,10 @@ class MultiTaskModel(nnx.Module):
         tokens: int = 32,
         members: int = 4,
         seed: int = 0,
+        products: Sequence[tuple[int, int]] = (),
     ):
         rngs = nnx.Rngs(seed)
-        encoder = TabularEncoder(inputs, width=width, depth=depth, tokens=tokens, members=members, rngs=rngs)
+        encoder = TabularEncoder(inputs, width=width, depth=depth, tokens=tokens, members=members, rngs=rngs, products=products)
         self.encoders = nnx.Dict({"tabular": encoder})
         self.heads = nnx.Dict({task: MemberLinear(members, tokens, 1, rngs=rngs, scale=0.5) for task in tasks})
         self.effects = SchoolEffects(inputs, len(tasks), classrooms=classrooms)

@@ -1,7 +1,10 @@
-"""An encoder of tabular records: a linear path beside a residual network, for several members at once."""
+"""An encoder of tabular records: a linear path beside products of columns and a residual network, for several members at once."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 
@@ -32,10 +35,12 @@ class MemberLinear(nnx.Module):
 class TabularEncoder(nnx.Module):
     r"""Encodes a record x for each member m as a token.
 
-    .. math:: z_m = A_m x + C_m h_{m,L}, \quad h_{m,0} = \sigma(B_m x), \quad h_{m,l} = h_{m,l-1} + \sigma(D_{m,l} h_{m,l-1})
+    .. math:: z_m = A_m x + P_m (x_i x_j)_{(i,j)} + C_m h_{m,L}, \quad h_{m,0} = \sigma(B_m x), \quad
+        h_{m,l} = h_{m,l-1} + \sigma(D_{m,l} h_{m,l-1})
 
-    The linear path :math:`A_m x` carries what previous scores say; the residual network adds interactions. Members differ
-    in their start only and are trained side by side; averaging their predictions removes the variance of a single fit.
+    The linear path :math:`A_m x` carries what previous scores say. Products of a number and the levels of a category give every
+    level its own slope, a varying-coefficient model; :math:`P_m` starts at zero. The residual network adds what neither can say.
+    Members differ in their start only and are trained side by side; averaging their predictions removes the variance of a single fit.
 
     Args:
         inputs: width of x, presence bits included; absent inputs are zeros.
@@ -44,22 +49,36 @@ class TabularEncoder(nnx.Module):
         tokens: width of a token.
         members: M.
         rngs: source of the starting values.
+        products: pairs (i, j) of columns of x.
 
-    Reference: Lakshminarayanan et al. (2017), arXiv:1612.01474 for the members, trained here as one model.
+    Reference: Lakshminarayanan et al. (2017), arXiv:1612.01474 for the members, trained here as one model; Hastie, Tibshirani (1993),
+    "Varying-coefficient models", J. R. Stat. Soc. B 55, for the products.
     """
 
-    def __init__(self, inputs: int, *, width: int, depth: int, tokens: int, members: int, rngs: nnx.Rngs):
+    def __init__(
+        self, inputs: int, *, width: int, depth: int, tokens: int, members: int, rngs: nnx.Rngs, products: Sequence[tuple[int, int]] = ()
+    ):
         self.members = members
+        self.pairs = tuple(zip(*products, strict=True))
         self.linear = MemberLinear(members, inputs, tokens, rngs=rngs, scale=0.3)
+        if products:
+            self.products = MemberLinear(members, len(products), tokens, rngs=rngs, scale=0.0)
         self.first = MemberLinear(members, inputs, width, rngs=rngs)
         self.residual = nnx.List([MemberLinear(members, width, width, rngs=rngs) for _ in range(depth)])
         self.last = MemberLinear(members, width, tokens, rngs=rngs, scale=0.1)
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """[B, inputs] -> tokens [B, M, tokens]."""
-        rows, columns = inputs.shape
-        every = jnp.broadcast_to(inputs[:, None, :], (rows, self.members, columns))
+        every = self._every_member(inputs)
         hidden = jax.nn.gelu(self.first(every))
         for layer in self.residual:
             hidden = hidden + jax.nn.gelu(layer(hidden))
-        return self.linear(every) + self.last(hidden)
+        tokens = self.linear(every) + self.last(hidden)
+        if not self.pairs:
+            return tokens
+        left, right = (inputs[:, np.array(columns)] for columns in self.pairs)
+        return tokens + self.products(self._every_member(left * right))
+
+    def _every_member(self, columns: jax.Array) -> jax.Array:
+        """[B, n] -> [B, M, n], the same for all members."""
+        return jnp.broadcast_to(columns[:, None, :], (len(columns), self.members, columns.shape[1]))

@@ -32,12 +32,13 @@ class Config:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Sizes of :class:`fedjax_edu.models.MultiTaskModel`."""
+    """Sizes of :class:`fedjax_edu.models.MultiTaskModel`, and whether its encoder reads products of numbers and levels."""
 
     width: Count
     depth: int
     tokens: Count
     members: Count
+    products: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

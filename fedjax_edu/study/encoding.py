@@ -1,6 +1,7 @@
 """Examples as the arrays a network reads: scaled on training schools only, absent inputs masked."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -78,6 +79,19 @@ class Encoding:
             for name, levels in examples.levels.items():
                 names += [f"{examples.study}.{name} = {level}" for level in [*range(levels), "missing"]]
         return names
+
+    def products(self, studies: Sequence[Examples]) -> list[tuple[int, int]]:
+        """Pairs of columns for varying slopes: every number with every level of the same study's categories.
+
+        A missing level has a slope too.
+        """
+        pairs, start = [], 0
+        for examples in studies:
+            numbers = range(start, start + 2 * len(examples.numbers), 2)  # each is followed by its presence bit
+            end = numbers.stop + sum(levels + 1 for levels in examples.levels.values())
+            pairs += itertools.product(numbers, range(numbers.stop, end))
+            start = end
+        return pairs
 
     def encode(self, studies: Sequence[Examples]) -> np.ndarray:
         """Encoded inputs of all rows, float32 [rows of all studies, columns]."""

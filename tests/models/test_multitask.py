@@ -10,11 +10,12 @@ import fedjax_edu as fe
 from fedjax_edu.models.effects import penalty
 
 TASKS = ("math", "read", "leaves")
+PRODUCTS = [(0, 3), (0, 4), (2, 5)]
 
 
 @pytest.fixture(scope="module")
 def model():
-    return fe.models.MultiTaskModel(6, TASKS, classrooms=4, width=8, depth=2, tokens=5, members=3, seed=1)
+    return fe.models.MultiTaskModel(6, TASKS, classrooms=4, width=8, depth=2, tokens=5, members=3, seed=1, products=PRODUCTS)
 
 
 def records(seed=0):
@@ -42,8 +43,13 @@ def test_the_function_of_the_parameters_is_the_module(model):
 
 def test_the_encoder_is_its_formula(model):
     """One member in NumPy, written from the docstring."""
-    _, params = fe.models.functional(model)
+    apply, params = fe.models.functional(model)
+    slopes = params["encoders"]["tabular"]["products"]["kernel"]
+    assert not np.any(slopes)
+    params["encoders"]["tabular"]["products"]["kernel"] = jax.random.normal(jax.random.key(0), slopes.shape)
     tree = jax.tree.map(lambda leaf: np.asarray(leaf[1], np.float64), params["encoders"]["tabular"])
+    for head in params["heads"].values():  # the sum of a member's tokens, for every task
+        head["kernel"] = jnp.ones_like(head["kernel"])
 
     def linear(layer, x):
         return x @ layer["kernel"] + layer["bias"]
@@ -55,8 +61,10 @@ def test_the_encoder_is_its_formula(model):
     hidden = gelu(linear(tree["first"], x))
     for layer in (tree["residual"][0], tree["residual"][1]):
         hidden = hidden + gelu(linear(layer, hidden))
-    expected = linear(tree["linear"], x) + linear(tree["last"], hidden)
-    np.testing.assert_allclose(model.encoders["tabular"](records())[:, 1], expected, rtol=1e-4, atol=1e-5)
+    products = np.stack([x[:, 0] * x[:, 3], x[:, 0] * x[:, 4], x[:, 2] * x[:, 5]], axis=1)
+    expected = linear(tree["linear"], x) + linear(tree["last"], hidden) + linear(tree["products"], products)
+    found = apply(params, records(), jnp.zeros(7, jnp.int32))[:, 1]
+    np.testing.assert_allclose(found, np.repeat(expected.sum(axis=1, keepdims=True), 3, axis=1), rtol=1e-4, atol=1e-4)
 
 
 def test_a_member_learns_from_its_own_outputs_only(model):
