@@ -85,7 +85,8 @@ class Encoding:
 
         A missing level has a slope too.
         """
-        pairs, start = [], 0
+        start = 0
+        pairs: list[tuple[int, int]] = []
         for examples in studies:
             numbers = range(start, start + 2 * len(examples.numbers), 2)  # each is followed by its presence bit
             end = numbers.stop + sum(levels + 1 for levels in examples.levels.values())
