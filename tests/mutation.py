@@ -53,6 +53,14 @@ MUTANTS = (
     Mutant(
         "study: ties count whole", "study/metrics.py", "np.where(difference == 0, 0.5,", "np.where(difference == 0, 1.0,", "tests/study"
     ),
+    Mutant(
+        "study: products of presence bits",
+        "study/encoding.py",
+        "2 * len(examples.numbers), 2)",
+        "2 * len(examples.numbers))",
+        "tests/study",
+    ),
+    Mutant("encoder: sums for products", "models/tabular.py", "left * right", "left + right", "tests/models"),
     Mutant("study: scales see test schools", "study/encoding.py", '.{name}", values[rows])', '.{name}", values)', "tests/study"),
     Mutant(
         "sizes count twice", "engine/checks.py", 'cohort.by_size and algorithm.weighting == "examples"', "False", "tests/test_bad_inputs.py"
