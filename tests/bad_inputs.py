@@ -356,8 +356,8 @@ SAMPLERS = {
 HYPERPARAMETERS = {
     "server rate zero": Bad("server_learning_rate", "0", lambda: make("fedavgm", server_learning_rate=0.0)),
     "server rate of FedAdam not a number": Bad("server_learning_rate", "nan", lambda: make("fedadam", server_learning_rate=nan)),
-    "server schedule that starts at zero": Bad(
-        "server_learning_rate", "0.0", lambda: make("fedyogi", server_learning_rate=optax.linear_schedule(0.0, 1.0, 5))
+    "server schedule that starts below zero": Bad(
+        "server_learning_rate", "-0.5", lambda: make("fedyogi", server_learning_rate=optax.linear_schedule(-0.5, 1.0, 5))
     ),
     "momentum of one": Bad("momentum", "1", lambda: make("fedavgm", momentum=1.0)),
     "first moment of one": Bad("b1", "1", lambda: make("fedadagrad", b1=1.0)),

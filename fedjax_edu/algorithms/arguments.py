@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from fedjax_edu.core.algorithm import WEIGHTINGS
-from fedjax_edu.core.errors import ArgumentError, check_positive
+from fedjax_edu.core.errors import ArgumentError, check_number, check_positive
 from fedjax_edu.core.local import LocalTraining
 from fedjax_edu.core.trees import named_leaves
 
@@ -61,12 +61,12 @@ def check_optimizer(argument: str, optimizer: Any) -> None:
 
 
 def check_rate(argument: str, rate: Any) -> optax.ScalarOrSchedule:
-    """A positive learning rate, or an optax schedule over the server's steps whose first value is one."""
+    """A positive learning rate, or an optax schedule over the server's steps, which may begin with 0 to warm up."""
     if not callable(rate):
         return check_positive(argument, rate)
     try:
         first = float(rate(jnp.int32(0)))
     except TypeError as error:
         raise ArgumentError(argument, rate, "pass a number, or a function from the step to one") from error
-    check_positive(argument, first)
+    check_number(argument, first, at_least=0)
     return rate

@@ -64,6 +64,18 @@ def test_first_rounds_on_two_quadratics(name):
             np.testing.assert_allclose(state.params["w"], [value], rtol=0, atol=2e-9)
 
 
+def test_a_servers_rate_may_begin_with_zero():
+    """FedAvg's round on Q2 is x -> 4.6112 + s x; rates of 0, 1/2 and 1 take that part of the way to it."""
+    slope = (0.9**STEPS + 0.6**STEPS) / 2
+    warm_up = A.fedavgm(Q2.loss, client_optimizer=SGD, server_learning_rate=optax.linear_schedule(0.0, 1.0, 2), momentum=0.0, local=LOCAL)
+    with jax.enable_x64(True):
+        built = engine(Q2, warm_up)
+        state = built.init({"w": np.zeros(1)})
+        for value in (0.0, 2.3056, 4.6112 + slope * 2.3056):
+            state, _ = built.run(state, 1)
+            np.testing.assert_allclose(state.params["w"], [value], rtol=0, atol=2e-9)
+
+
 class Clients(NamedTuple):
     """A problem's clients as arrays: weights p (sum 1), H, minimisers b, and (I - eta H)^K."""
 
