@@ -247,9 +247,10 @@ def caught_by(mutant: Mutant) -> str | None:
 def main(names: list[str]) -> None:
     """Runs the mutants whose description contains one of the names, or all."""
     survivors = 0
-    for mutant in MUTANTS:
-        if names and not any(name in mutant.bug for name in names):
-            continue
+    chosen = [mutant for mutant in MUTANTS if not names or any(name in mutant.bug for name in names)]
+    if not chosen:
+        sys.exit(f"no mutant is called {' or '.join(names)}; there are\n" + "\n".join(mutant.bug for mutant in MUTANTS))
+    for mutant in chosen:
         red = caught_by(mutant)
         survivors += red is None
         print(f"{mutant.bug}: {red or 'SURVIVED'}", flush=True)

@@ -16,7 +16,7 @@ from fedjax_edu.study.config import Config, FederatedConfig, SchoolsConfig
 from fedjax_edu.study.estimates import Estimate, against
 from fedjax_edu.study.markdown import table
 from fedjax_edu.study.metrics import worst_tenth
-from fedjax_edu.study.report import number, with_interval
+from fedjax_edu.study.report import counted, number, with_interval
 from fedjax_edu.study.results import Predictions, collect
 from fedjax_edu.study.run_folder import RunFolder, versions
 from fedjax_edu.study.schools import FOLDS, SchoolData, prepare
@@ -174,10 +174,11 @@ def _markdown(found: Mapping[str, Mapping[str, Score]], seeds: int, folds: int) 
         [name, *map(_cell, of_task.values()), " ".join(number(one.worst_tenth) for one in of_task.values())]
         for name, of_task in found.items()
     ]
+    runs = f"{counted(folds, 'fold')} and {counted(seeds, 'seed')}"
     return (
-        f"Held-out schools, mean over {folds} folds and {seeds} seeds [95 % over schools]. ▲ or ▼: above or below FedAvg on the same "
-        "schools, the 95 % interval of the paired difference leaving out 0. Last column: the score that a tenth of the schools stay "
-        f"below, by task.\n\n{table(head, rows)}"
+        f"Held-out schools, mean over {runs} [95 % over schools]. ▲ or ▼: above or below FedAvg on the same schools, the 95 % interval of "
+        "the paired difference leaving out 0. Last column: the score that a tenth of the schools stay below, for each task in the order "
+        f"of the columns.\n\n{table(head, rows)}"
     )
 
 

@@ -184,8 +184,8 @@ def _read(name: str, kind: Any, value: Any) -> Any:
     else:
         fits = type(value) is kind and not (kind is int and value < least)
     if not fits:
-        limits = f" of at least {least}, and finite" if kind in (int, float) else ""
-        raise ConfigError(name, value, f"use a {kind.__name__}{limits}")
+        numbers = {int: f"use an integer, {least} or more", float: f"use a finite number, {least} or more"}
+        raise ConfigError(name, value, numbers.get(kind, f"use a {kind.__name__}"))
     return kind(value)
 
 

@@ -31,7 +31,7 @@ def stoppable(console: Console) -> Iterator[Interruption]:
     def stop(signum: int, frame: Any) -> None:
         interruption.requested = True
         signal.signal(signal.SIGINT, before)
-        console.print("stopping after the running chunk; press Ctrl-C again to stop at once")
+        console.print("stopping after the running chunk, or baseline; press Ctrl-C again to stop at once")
 
     before = signal.signal(signal.SIGINT, stop)
     try:

@@ -25,7 +25,7 @@ def show(result: Result, console: Console) -> None:
         f"\n{result.rounds} rounds, {up:,.1f} MB sent by schools, {down:,.1f} MB received; fold {result.fold}, seed {result.seed}."
     )
     if result.status == "interrupted":
-        console.print("The run was interrupted: the federation stopped early, and what came after it was left out.")
+        console.print(f"The run was interrupted after {result.rounds} rounds: what was to come was left out.")
 
 
 def task_table(task: Task, result: TaskResult) -> Table:
@@ -67,6 +67,15 @@ def number(value: float) -> str:
     if math.isnan(value):
         return "–"
     return f"{value:.1e}" if abs(value) >= 1000 else f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "fold"), counted(3, "seed")
+    ('1 fold', '3 seeds')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def with_interval(estimate: Estimate) -> str:

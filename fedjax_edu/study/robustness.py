@@ -18,7 +18,7 @@ from fedjax_edu.study.config import Config, SchoolsConfig
 from fedjax_edu.study.estimates import Estimate, scores
 from fedjax_edu.study.examples import study_of
 from fedjax_edu.study.markdown import table
-from fedjax_edu.study.report import with_interval
+from fedjax_edu.study.report import counted, with_interval
 from fedjax_edu.study.results import Predictions, collect
 from fedjax_edu.study.run_folder import RunFolder, versions
 from fedjax_edu.study.schools import FOLDS, SchoolData
@@ -190,7 +190,7 @@ def _by_rule(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, Estimate]
 def _markdown(found: Mapping[str, Mapping[str, Mapping[str, Estimate]]], config: RobustnessConfig, seeds: int, folds: int) -> str:
     text = (
         f"{config.attackers:.0%} of STAR's training schools lie. Scores of held-out schools after {config.schools.rounds} rounds, "
-        f"mean over {folds} folds and {seeds} seeds [95 % over schools].\n"
+        f"mean over {counted(folds, 'fold')} and {counted(seeds, 'seed')} [95 % over schools].\n"
     )
     for task in TASKS:
         if task.name in found:

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from fedjax_edu.core.errors import require
-from fedjax_edu.engine import State
+from fedjax_edu.engine import Engine, State
 from fedjax_edu.study import baselines, plots, report
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.federation import History, Interruption, run_federation, stoppable
@@ -41,13 +41,16 @@ def run_schools(config: SchoolsConfig, workdir: str | os.PathLike[str], console:
     """
     require("the school study", "study", "matplotlib", "pandas", "sklearn")
     folder, console = RunFolder(workdir), console or Console()
+    data = prepare(config.fold, config.seed, validation=config.validation)
+    console.print(_describe(data), highlight=False)
+    trainer = Trainer(data, config)
+    federation = trainer.federation()
+    folder.clear()  # not before everything that may be wrong with the configuration has been found
     folder.write_json("config.json", config)
     folder.write_json("versions.json", versions())
-    data = prepare(config.fold, config.seed, validation=config.validation)
     folder.write_json("scaling.json", data.encoding.to_json())
-    console.print(_describe(data), highlight=False)
     with stoppable(console) as interruption:
-        predictions, history = _train_all(Trainer(data, config), folder, console, interruption)
+        predictions, history = _train_all(trainer, federation, folder, console, interruption)
     result = _result(data, config, predictions, history, interruption.requested)
     folder.write_json("final.json", result.summary())
     plots.learning_curve(folder.path / "learning_curve.png", history, result)
@@ -60,10 +63,12 @@ def run_schools(config: SchoolsConfig, workdir: str | os.PathLike[str], console:
 Outputs = dict[str, dict[str, np.ndarray]]  # test -> model -> [rows, tasks] in raw units
 
 
-def _train_all(trainer: Trainer, folder: RunFolder, console: Console, interruption: Interruption) -> tuple[Outputs, History]:
+def _train_all(
+    trainer: Trainer, federation: tuple[Engine, State], folder: RunFolder, console: Console, interruption: Interruption
+) -> tuple[Outputs, History]:
     """The federation first; then the alternatives, unless the user has asked to stop."""
     data, config = trainer.data, trainer.config
-    engine, state = trainer.federation()
+    engine, state = federation
 
     def score(state: State) -> dict[str, float]:
         predictions = _decoded(data, Trained(engine, state, trainer.predict), data.held_out)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ PACKAGES = ("fedjax_edu", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-lea
 
 
 class RunFolder:
-    """Creates a folder and writes to it; results of an earlier run in it are replaced.
+    """Creates a folder and writes to it.
 
     Clock values go to ``timing.jsonl`` alone, so that two runs of one configuration write equal ``metrics.jsonl``.
 
@@ -33,11 +34,16 @@ class RunFolder:
         self.path = Path(path).expanduser()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in ("metrics.jsonl", "timing.jsonl"):
-                (self.path / name).write_text("")
-            (self.path / "final.json").unlink(missing_ok=True)
+            tempfile.TemporaryFile(dir=self.path).close()
         except OSError as error:
             raise ArgumentError("workdir", str(path), f"name a folder you may write to ({error})") from error
+
+    def clear(self) -> None:
+        """Makes room for a run that is about to begin: records, result and plots of an earlier one go."""
+        for name in ("metrics.jsonl", "timing.jsonl"):
+            (self.path / name).write_text("")
+        for old in (self.path / "final.json", *self.path.glob("*.png")):
+            old.unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes one JSON document, replacing the file as a whole."""

@@ -1,5 +1,6 @@
 """A whole run on small studies: what the folder holds, that it repeats, that it stops, and tables that say what was found."""
 
+import dataclasses
 import io
 import json
 import signal
@@ -92,6 +93,14 @@ def test_two_runs_write_the_same_records(finished, config, tmp_path):
     run.run_schools(config, tmp_path, Console(file=io.StringIO()))
     for name in ("metrics.jsonl", "final.json", "scaling.json", "config.json"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_run_that_cannot_begin_leaves_the_results_of_the_last_one(finished, config):
+    _, folder, _ = finished
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(fe.errors.ArgumentError, match=r"^cohort: got 500"):
+        run.run_schools(dataclasses.replace(config, cohort=500), folder, Console(file=io.StringIO()))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_ctrl_c_ends_after_the_running_chunk(small, config, tmp_path, monkeypatch):
