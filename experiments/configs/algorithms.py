@@ -1,6 +1,6 @@
 """Every algorithm on HSB82 and STAR, one network each, 100 rounds.
 
-Hardware: two CPU cores, about 40 minutes for five folds and three seeds beside other work.
+Hardware: two CPU cores, about an hour for five folds and three seeds beside other work.
 
     python -m experiments.algorithms --config=experiments/configs/algorithms.py
     python -m experiments.algorithms --config=experiments/configs/algorithms.py --tune=all --folds=2

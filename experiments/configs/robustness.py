@@ -1,6 +1,6 @@
 """A fifth of STAR's schools lie: rules of aggregation against attacks.
 
-Hardware: two CPU cores, about 40 minutes for one fold (``--folds=1``) and three seeds beside other work.
+Hardware: two CPU cores, about 50 minutes for one fold (``--folds=1``) and three seeds beside other work.
 
     python -m experiments.robustness --config=experiments/configs/robustness.py --folds=1
 
