@@ -1,6 +1,6 @@
 """Real schools: one model with four heads for HSB82 and STAR, trained by federated averaging over 193 of 240 schools.
 
-Hardware: two CPU cores; about a minute, the first preparation of the data included, and a minute for each fold and seed.
+Hardware: two CPU cores; 1:41 minutes with the first preparation of the data and nothing compiled before, less for each further run.
 
     python -m experiments.train --config=experiments/configs/schools.py
     python -m experiments.folds --config=experiments/configs/schools.py --seeds=3
