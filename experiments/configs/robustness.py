@@ -6,8 +6,7 @@ Hardware: two CPU cores, about 50 minutes for one fold (``--folds=1``) and three
 
 Every school takes part in every round, so that the share of liars is the same in each. The server adds the aggregate as it is: the
 centre of centered clipping follows the updates a few rounds late, and with momentum at the server beside it training oscillates.
-That showed
-on fold 1's held-out schools; the remedy and the radius, out of .03, .1, .3 and 1, were chosen on its inner split.
+That showed on fold 1's held-out schools; the remedy and the radius, out of .03, .1, .3 and 1, were chosen on its inner split.
 """
 
 from ml_collections import ConfigDict

@@ -18,11 +18,11 @@ over members.
 
 One inner split turned out too noisy for HSB82. Two changes that it preferred lost HSB82 when the folds were scored, and were taken
 back: a weight of 3 for its losses (.1888), and schools' effects trained beside the shared model at a rate of 0.05 (.1861; mathematics
-.702, reading .708). The encoder's products come from 25 inner cells, five inner folds of each fold's training schools, where HSB82 alone was fitted
-by ridge (.2008, with products of numbers and levels .2053); together these cells see every school. The network with them was tried on
-the ten cells of folds 2 and 4, one member: HSB82 .2010 against .1978, mathematics .682 against .685, reading .695 against .697, leaving
-.707 both. It is the fifth configuration that the folds have scored, and .0008 above the one before is far inside the interval. Without them the
-folds had .1895, .698, .707 and .722.
+.702, reading .708). The encoder's products come from 25 inner cells, five inner folds of each fold's training schools, where HSB82
+alone was fitted by ridge (.2008, with products of numbers and levels .2053); together these cells see every school. The network with
+them was tried on the ten cells of folds 2 and 4, one member: HSB82 .2010 against .1978, mathematics .682 against .685, reading .695
+against .697, leaving .707 both. It is the fifth configuration that the folds have scored, and .0008 above the one before is far inside
+the interval. Without products the folds had .1895, .698, .707 and .722.
 """
 
 from ml_collections import ConfigDict
