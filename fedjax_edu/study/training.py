@@ -51,7 +51,7 @@ class Trainer:
     def __init__(self, data: SchoolData, config: SchoolsConfig):
         self.data, self.config = data, config
         width = data.train.population.arrays["inputs"].shape[1]
-        sizes = dataclasses.asdict(config.model) | {"products": data.products if config.model.products else ()}
+        sizes = dataclasses.asdict(config.model) | {"products": data.encoding.products(data.studies) if config.model.products else ()}
         model = MultiTaskModel(width, NAMES, classrooms=data.classrooms, seed=config.seed, **sizes)
         apply, self.params = functional(model)
         self.loss, self.own_loss = (make_loss(apply, config.tasks, together=together) for together in (True, False))

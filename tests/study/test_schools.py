@@ -132,4 +132,4 @@ def test_products_are_of_a_number_and_a_level_of_the_same_study(data, studies):
     columns = data.encoding.columns(studies)
     levels = ["sex = 0", "sex = 1", "sex = missing", *(f"class = {level}" for level in (0, 1, 2, "missing"))]
     expected = [(f"{study}.{number}", f"{study}.{level}") for study in ("hsb", "star") for number in ("before", "age") for level in levels]
-    assert [(columns[i], columns[j]) for i, j in data.products] == expected
+    assert [(columns[i], columns[j]) for i, j in data.encoding.products(studies)] == expected
