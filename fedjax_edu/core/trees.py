@@ -1,5 +1,6 @@
 """Small functions on pytrees that jax.tree does not have."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -37,8 +38,19 @@ def all_finite(tree: Tree) -> jax.Array:
     >>> bool(all_finite({"a": jnp.ones(2), "n": jnp.arange(3)})), bool(all_finite([jnp.array([1.0, jnp.inf])]))
     (True, False)
     """
-    flags = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack(flags)) if flags else jnp.array(True)
+    return all_hold(jnp.isfinite(leaf) for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact))
+
+
+def all_hold(flags: Iterable[jax.Array]) -> jax.Array:
+    """Whether every entry of all boolean arrays holds; True without any.
+
+    The first axis is reduced before the others and apart from them: XLA:CPU vectorises that, and not a reduction to a scalar.
+
+    >>> bool(all_hold([jnp.array([[True, False]])])), bool(all_hold([]))
+    (False, True)
+    """
+    rows = [jax.lax.optimization_barrier(jnp.all(flag, axis=0)) if flag.ndim > 1 else flag for flag in flags]
+    return jnp.all(jnp.stack([jnp.all(row) for row in rows])) if rows else jnp.array(True)
 
 
 def global_norm(tree: Tree) -> jax.Array:

@@ -5,6 +5,7 @@ chain, joins the running sums, and the lane takes the next client. Memory is O(l
 Finished lanes are flushed one by one: each client costs one pass over its parameters, never one over all lanes.
 """
 
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -95,6 +96,7 @@ class Work(NamedTuple):
         metrics: names of the loss's metrics.
         lanes: clients trained at the same time.
         longest: examples of the largest client.
+        seats: clients that a round has room for, over all devices.
     """
 
     stage: Stage
@@ -104,6 +106,7 @@ class Work(NamedTuple):
     metrics: tuple[str, ...]
     lanes: int
     longest: int
+    seats: int
 
 
 class _Carry(NamedTuple):
@@ -192,7 +195,7 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
 
     def _advance_phase(number: int, active: jax.Array, carry: _Carry) -> _Carry:
         def step_all(local: Tree, report: Report | None) -> tuple[Tree, Report]:
-            local, observed = jax.vmap(lambda *lane: advance(number, *lane))(local, carry.slot, carry.step)
+            local, observed = _over_lanes(lambda *lane: advance(number, *lane), lanes)(local, carry.slot, carry.step)
             return local, trees.add(report, observed)
 
         measures = work.measured and number == final
@@ -226,17 +229,17 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         at = row(carry.slot[lane])
         info, outcome = trees.index(queue.info, at), carry.outcome
         channels, state, weight = work.stage.finish(shared, trees.index(carry.local, lane), info)
-        accepted = trees.all_finite([(channel.value, channel.weight) for channel in channels.values()]) & trees.all_finite(state)
+        accepted = _summable(work, channels) & trees.all_finite(state)
         context = Context(fold(queue.key[at], ClientPurpose.LINKS), info, work.modules)
-        channels, links_state, statistics = work.links.client(links_server, trees.index(outcome.links_states, at), channels, context)
-        kept = {name: channels[name] for name in outcome.stacks}
-        summed = {name: channel for name, channel in channels.items() if name not in kept}
+        sent, links_state, statistics = work.links.client(links_server, trees.index(outcome.links_states, at), channels, context)
+        if sent is not channels:
+            accepted &= _summable(work, sent) & trees.all_finite(links_state)
+        kept = {name: sent[name] for name in outcome.stacks}
+        summed = {name: channel for name, channel in sent.items() if name not in kept}
         after = None if carry.after is None else trees.index(carry.after, lane)
         report = trees.index(carry.report, lane)
         steps = jnp.sum(jnp.where(is_training, queue.steps[at], 0))
         totals = _accumulate(work.modules, outcome.totals, summed, weight, report, after, steps, statistics)
-        accepted &= trees.all_finite(links_state) & trees.all_finite([(channel.value, channel.weight) for channel in kept.values()])
-        accepted &= trees.all_finite(totals.channels)  # a finite update may still overflow the sum
         stacks = {name: trees.put(outcome.stacks[name], at, _stacked(channel, accepted, work.modules)) for name, channel in kept.items()}
         outcome = outcome._replace(
             totals=trees.select(accepted, totals, outcome.totals),
@@ -284,6 +287,13 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
     return jax.lax.while_loop(lambda c: jnp.any(c.slot < count), tick, carry).outcome
 
 
+def _over_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
+    """Maps a function over the lane axis; a single lane has no axis inside, since XLA:CPU multiplies plain matrices faster."""
+    if lanes > 1:
+        return jax.vmap(function)
+    return lambda *arguments: jax.tree.map(lambda leaf: leaf[None], function(*trees.index(arguments, 0)))
+
+
 def _select_lanes(here: jax.Array, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(here.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old)
 
@@ -321,6 +331,23 @@ def _empty(
     zero, report = jnp.int32(0), _zero_report(work.metrics)
     links = {name: jnp.zeros((), dtype) for name in statistics}
     return Totals(channels, report, report if work.measured else None, zero, zero, zero, links), stacks
+
+
+def _summable(work: Work, channels: dict[str, Channel]) -> jax.Array:
+    """Whether every weight and weighted value is finite, and so small that the sum over a cohort of such clients is finite too.
+
+    So whether a client is accepted depends on no other, in whatever order and on whatever device their updates are summed.
+    """
+
+    def flags(channel: Channel) -> Iterator[jax.Array]:
+        weight = jnp.broadcast_to(channel.weight, len(work.modules.names)).astype(trees.float_dtype())
+        yield jnp.abs(weight) <= jnp.finfo(weight.dtype).max / (2 * work.seats)
+        for leaf, owner in zip(jax.tree.leaves(channel.value), jax.tree.leaves(work.modules.owners(channel.value)), strict=True):
+            if jnp.issubdtype(leaf.dtype, jnp.inexact):
+                limit = jnp.finfo(trees.sum_dtype(leaf)).max / (2 * work.seats)
+                yield jnp.abs(leaf).astype(trees.sum_dtype(leaf)) <= limit / jnp.maximum(weight[owner], 1).astype(trees.sum_dtype(leaf))
+
+    return trees.all_hold(flag for channel in channels.values() for flag in flags(channel))
 
 
 def _stacked(channel: Channel, accepted: jax.Array, modules: Modules) -> tuple[Tree, jax.Array]:

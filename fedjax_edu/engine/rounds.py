@@ -110,7 +110,7 @@ def run_round(program: Program, sampler: Bound, state: State, resident: Resident
     run = run_stages(program, program.algorithm.stages, 0, state, resident, seats, fold(state.key, Purpose.CLIENT, state.round))
     server_key = fold(state.key, Purpose.SERVER, state.round)
     server, observed = program.algorithm.apply(state.server, run.aggregates, server_key)
-    some = (run.totals[-1].participants > 0) & trees.all_finite(run.aggregates)  # sums may overflow between devices
+    some = (run.totals[-1].participants > 0) & trees.all_finite(run.aggregates)
     after = State(
         round=state.round + 1,
         key=state.key,
@@ -225,7 +225,7 @@ def run_stages(
     for number, stage in enumerate(stages):
         shared = stage.broadcast(state.server, aggregates)
         measured = program.measured and number == len(stages) - 1
-        work = Work(stage, measured, program.chain, program.modules, program.metrics, program.lanes, program.longest)
+        work = Work(stage, measured, program.chain, program.modules, program.metrics, program.lanes, program.longest, len(rows))
         keys = jax.vmap(lambda client, number=number: fold(key, client, number))(resident.ids[rows])
         table = tables + number
         info = resident.infos(rows, seats.staleness, table, len(stage.phases) - measured, len(program.modules.names))
