@@ -143,7 +143,7 @@ class Engine:
         while left > 0 or not chunks:
             active = min(left, self.layout.chunk)
             state, records = compiled.chunk(state, self._resident, jnp.int32(active))
-            chunks.append(jax.tree.map(lambda leaf, active=active: np.asarray(leaf[:active]), records))
+            chunks.append(jax.tree.map(lambda leaf, active=active: np.asarray(leaf)[:active], records))
             left -= active
         records = jax.tree.map(lambda *leaves: np.concatenate(leaves), *chunks)
         return state, to_info(records, compiled.program, compiled.traffic)

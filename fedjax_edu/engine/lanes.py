@@ -115,6 +115,7 @@ class _Carry(NamedTuple):
     phase: jax.Array
     step: jax.Array
     done: jax.Array
+    free: jax.Array
     report: Report
     after: Report | None
     head: jax.Array
@@ -191,7 +192,10 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         needed = jax.vmap(lambda slot, phase: queue.steps[row(slot), phase])(carry.slot, carry.phase)
         outcome = carry.outcome._replace(ticks=carry.outcome.ticks + 1)
         carry = carry._replace(step=step, done=active & (step >= needed), outcome=outcome)
-        return jax.lax.while_loop(lambda c: jnp.any(c.done), end_phase, carry)
+        if final > 0:
+            carry = _each_lane(lambda c: c.done & (c.phase < final), enter_next, carry)
+        # Two loops, one that reads lanes and one that writes them: in a single one XLA would copy all lanes for each client.
+        return _each_lane(lambda c: c.free, refill, _each_lane(lambda c: c.done, flush, carry))
 
     def _advance_phase(number: int, active: jax.Array, carry: _Carry) -> _Carry:
         def step_all(local: Tree, report: Report | None) -> tuple[Tree, Report]:
@@ -212,18 +216,16 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         carry = carry._replace(local=local)
         return carry._replace(after=report) if measures else carry._replace(report=report)
 
-    def end_phase(carry: _Carry) -> _Carry:
-        lane = jnp.argmax(carry.done)
-        carry = carry._replace(done=carry.done.at[lane].set(False), step=carry.step.at[lane].set(0))
-        if final == 0:
-            return flush(carry, lane)
-        return jax.lax.cond(carry.phase[lane] == final, flush, enter_next, carry, lane)
-
     def enter_next(carry: _Carry, lane: jax.Array) -> _Carry:
         info, local = trees.index(queue.info, row(carry.slot[lane])), trees.index(carry.local, lane)
         branches = [lambda local, enter=phase.enter: enter(shared, local, info) for phase in phases[1:]]
         local = jax.lax.switch(carry.phase[lane], branches, local)
-        return carry._replace(local=trees.put(carry.local, lane, local), phase=carry.phase.at[lane].add(1))
+        return carry._replace(
+            local=trees.put(carry.local, lane, local),
+            phase=carry.phase.at[lane].add(1),
+            step=carry.step.at[lane].set(0),
+            done=carry.done.at[lane].set(False),
+        )
 
     def flush(carry: _Carry, lane: jax.Array) -> _Carry:
         at = row(carry.slot[lane])
@@ -249,15 +251,19 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
             reports=trees.put(outcome.reports, at, report),
             stacks=stacks,
         )
+        return carry._replace(done=carry.done.at[lane].set(False), free=carry.free.at[lane].set(True), outcome=outcome)
+
+    def refill(carry: _Carry, lane: jax.Array) -> _Carry:
         slot = jnp.minimum(carry.head, count)
         return carry._replace(
-            local=trees.put(carry.local, lane, begin(outcome.states, slot)),
+            local=trees.put(carry.local, lane, begin(carry.outcome.states, slot)),
             slot=carry.slot.at[lane].set(slot),
             phase=carry.phase.at[lane].set(0),
+            step=carry.step.at[lane].set(0),
+            free=carry.free.at[lane].set(False),
             report=trees.put(carry.report, lane, zero),
-            after=None if after is None else trees.put(carry.after, lane, zero),
+            after=None if carry.after is None else trees.put(carry.after, lane, zero),
             head=jnp.minimum(carry.head + 1, count),
-            outcome=outcome,
         )
 
     slot = jnp.minimum(jnp.arange(lanes, dtype=jnp.int32), count)
@@ -279,6 +285,7 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         phase=jnp.zeros(lanes, jnp.int32),
         step=jnp.zeros(lanes, jnp.int32),
         done=jnp.zeros(lanes, bool),
+        free=jnp.zeros(lanes, bool),
         report=spread,
         after=spread if work.measured else None,
         head=jnp.minimum(jnp.int32(lanes), count),
@@ -292,6 +299,16 @@ def _over_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
     if lanes > 1:
         return jax.vmap(function)
     return lambda *arguments: jax.tree.map(lambda leaf: leaf[None], function(*trees.index(arguments, 0)))
+
+
+def _each_lane(flag: Callable[[_Carry], jax.Array], work: Callable[[_Carry, jax.Array], _Carry], carry: _Carry) -> _Carry:
+    """Does `work` for one flagged lane after another; it has to lower the flag.
+
+    A single lane has no loop: what is the same in every turn of one, XLA moves out of it and into every tick.
+    """
+    if carry.slot.shape == (1,):
+        return jax.lax.cond(flag(carry)[0], lambda c: work(c, jnp.int32(0)), lambda c: c, carry)
+    return jax.lax.while_loop(lambda c: jnp.any(flag(c)), lambda c: work(c, jnp.argmax(flag(c))), carry)
 
 
 def _select_lanes(here: jax.Array, new: Tree, old: Tree) -> Tree:
