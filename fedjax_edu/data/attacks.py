@@ -34,7 +34,7 @@ def flip_labels(
 
     Reference: Biggio, Nelson, Laskov (2012), "Poisoning attacks against support vector machines", arXiv:1206.6389.
     """
-    named = validation.leaves_by_name(population.arrays)
+    named = population.leaves()
     if leaf not in named:
         raise ArgumentError("leaf", leaf, f"name a leaf of the population: {', '.join(named)}")
     ids = np.atleast_1d(validation.as_array("clients", clients))

@@ -1,7 +1,7 @@
 """The population: every example of every client as flat arrays, and which client owns which rows."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 
 from fedjax_edu.core.errors import ArgumentError, DataError
 from fedjax_edu.data import splits, validation
+from fedjax_edu.data.loader import Loader
 from fedjax_edu.data.summary import PopulationSummary, summarise
 
 
@@ -16,11 +17,12 @@ from fedjax_edu.data.summary import PopulationSummary, summarise
 class Population:
     """Clients and their examples on the host: client *i* owns the rows ``offsets[i]:offsets[i + 1]`` of every leaf.
 
-    Build it with :meth:`from_arrays` or :meth:`from_clients`, which check everything once; what is derived from a population
-    (:meth:`select`, the splits) keeps ids, attributes and validity. The arrays are read-only.
+    Build it with :meth:`from_arrays` or :meth:`from_clients`, which check everything once, or with :meth:`from_loader`, which reads
+    rows when they are needed; what is derived from a population (:meth:`select`, the splits) keeps ids, attributes and validity.
+    The arrays are read-only.
 
     Attributes:
-        arrays: pytree of NumPy arrays [N, ...].
+        arrays: pytree of NumPy arrays [N, ...]; a loader where rows are read when they are needed.
         offsets: int64 [clients + 1], from 0 to N.
         ids: uint32 [clients], unique; they name a client wherever it stands, and seed its randomness.
         attributes: static facts about clients, each [clients, ...].
@@ -126,6 +128,78 @@ class Population:
         arrays = jax.tree.unflatten(structure, leaves)
         return cls.from_arrays(arrays, offsets, ids=ids, attributes=attributes, allow_nonfinite=allow_nonfinite)
 
+    @classmethod
+    def from_loader(
+        cls, load: Callable[[np.ndarray], Any], sizes: Any, *, ids: Any = None, attributes: Mapping[str, Any] | None = None
+    ) -> Self:
+        """A population that is never in memory as a whole: rows are read, or made, for the clients of the next rounds.
+
+        Args:
+            load: ``int64 [k], positions of clients -> pytree of arrays [sum of their sizes, ...]``: the rows of the first, then those of
+                the second, and so on. It must return the same rows whenever it is asked for a client.
+            sizes: integers [clients], rows of each client.
+            ids: as in :meth:`from_arrays`.
+            attributes: arrays [clients, ...] by name.
+
+        Raises:
+            DataError: when `load` returns other rows than `sizes` says, at once for one client, later for those that it is asked for.
+
+        >>> def load(clients):  # client k has two rows, made from its number
+        ...     return {"x": np.repeat(clients, 2).astype(np.float32)}
+        >>> Population.from_loader(load, np.full(1_000_000, 2)).client(7)["x"]
+        array([7., 7.], dtype=float32)
+        """
+        counts = validation.as_array("sizes", sizes)
+        if counts.ndim != 1 or not np.issubdtype(counts.dtype, np.integer) or counts.size == 0 or counts.min() < 0:
+            raise DataError("sizes", sizes, "pass a 1-D array of integers, 0 or more, one for each client")
+        return cls(
+            arrays=Loader.probe(load, counts),
+            offsets=validation.canonical_offsets(np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])),
+            ids=validation.canonical_ids(ids, len(counts)),
+            attributes=validation.canonical_attributes(attributes, len(counts), frozenset()),
+            allow_nonfinite=(),
+        )
+
+    @property
+    def loaded(self) -> bool:
+        """Whether rows are read when they are needed, by the loader that :meth:`from_loader` was given."""
+        return isinstance(self.arrays, Loader)
+
+    @property
+    def spec(self) -> Any:
+        """One row: a pytree of shapes and dtypes."""
+        if self.loaded:
+            return self.arrays.spec
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.arrays)
+
+    def leaves(self) -> dict[str, np.ndarray]:
+        """The arrays by dotted path.
+
+        Raises:
+            ArgumentError: rows are not in memory.
+        """
+        if self.loaded:
+            raise ArgumentError("population", self, "read it into memory first: population.read(clients)")
+        return validation.leaves_by_name(self.arrays)
+
+    def rows_of(self, clients: np.ndarray, out: Any = None) -> Any:
+        """The rows of clients, one client after another: a pytree of arrays [sum of their sizes, ...].
+
+        Args:
+            clients: integers [k], positions in the population.
+            out: pytree of arrays with at least as many rows, into whose first rows they are written; None makes new ones.
+
+        >>> Population.from_arrays(np.arange(6), offsets=[0, 1, 3, 6]).rows_of(np.array([2, 0]))
+        array([3, 4, 5, 0], dtype=int32)
+        """
+        if self.loaded:
+            found = self.arrays.read(clients, self.sizes[clients])
+            return found if out is None else jax.tree.map(_write, out, found)
+        rows = self._rows(clients)
+        if out is None:
+            return self._gather(rows)
+        return jax.tree.map(lambda leaf, room: leaf.take(rows, axis=0, out=room[: len(rows)], mode="clip"), self.arrays, out)
+
     @property
     def num_clients(self) -> int:
         """How many clients there are, those without rows included."""
@@ -154,6 +228,8 @@ class Population:
         """
         if not isinstance(position, int | np.integer) or not 0 <= position < self.num_clients:
             raise ArgumentError("position", position, f"use 0 .. {self.num_clients - 1}")
+        if self.loaded:
+            return self.rows_of(np.array([position]))
         rows = slice(self.offsets[position], self.offsets[position + 1])
         return jax.tree.map(lambda leaf: leaf[rows], self.arrays)
 
@@ -168,16 +244,24 @@ class Population:
         array([9, 7], dtype=uint32)
         """
         positions = self._positions(clients)
-        sizes = self.sizes[positions]
-        offsets = np.concatenate([[0], np.cumsum(sizes)])
-        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[positions] - offsets[:-1], sizes)
+        offsets = np.concatenate([[0], np.cumsum(self.sizes[positions])])
         return dataclasses.replace(
             self,
-            arrays=self._gather(rows),
+            arrays=self.arrays.select(positions) if self.loaded else self._gather(self._rows(positions)),
             offsets=validation.read_only(offsets),
             ids=validation.read_only(self.ids[positions]),
             attributes={name: validation.read_only(value[positions]) for name, value in self.attributes.items()},
         )
+
+    def read(self, clients: Any) -> Self:
+        """The population of some of the clients, as :meth:`select` gives it, with its rows in memory.
+
+        >>> population = Population.from_loader(lambda clients: {"x": np.repeat(clients, 2)}, np.full(9, 2))
+        >>> population.read([4]).arrays["x"]
+        array([4, 4], dtype=int32)
+        """
+        part = self.select(clients)
+        return dataclasses.replace(part, arrays=part.rows_of(np.arange(part.num_clients))) if part.loaded else part
 
     def split_clients(self, fractions: Sequence[float], seed: int) -> tuple[Self, ...]:
         """Disjoint populations of whole clients, one a fraction; each client goes to exactly one side.
@@ -233,7 +317,7 @@ class Population:
         """
         shares = validation.check_fractions(fractions)
         seed = validation.check_seed(seed)
-        named = validation.leaves_by_name(self.arrays)
+        named = self.leaves()
         units = None if unit is None else validation.row_values("unit", unit, named, self.num_examples)
         times = None if time is None else validation.row_values("time", time, named, self.num_examples)
         if times is None:
@@ -247,7 +331,7 @@ class Population:
 
     def describe(self) -> PopulationSummary:
         """Clients, examples, quantiles of the sizes, leaves and attributes; printing it shows a small table."""
-        return summarise(self.offsets, validation.leaves_by_name(self.arrays), self.attributes)
+        return summarise(self.offsets, validation.leaves_by_name(self.spec), self.attributes)
 
     def __repr__(self) -> str:
         return self.describe().headline
@@ -273,8 +357,18 @@ class Population:
         kept = np.concatenate([[0], np.cumsum(mask)])[self.offsets]
         return dataclasses.replace(self, arrays=self._gather(np.flatnonzero(mask)), offsets=validation.read_only(kept.astype(np.int64)))
 
+    def _rows(self, clients: np.ndarray) -> np.ndarray:
+        sizes = self.sizes[clients]
+        before = np.cumsum(sizes) - sizes
+        return np.arange(sizes.sum()) + np.repeat(self.offsets[clients] - before, sizes)
+
     def _gather(self, rows: np.ndarray) -> Any:
         return jax.tree.map(lambda leaf: validation.read_only(leaf[rows]), self.arrays)
+
+
+def _write(room: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    room[: len(rows)] = rows
+    return room[: len(rows)]
 
 
 def _check_equal_lengths(named: Mapping[str, Any], leaves: Sequence[np.ndarray]) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -53,19 +54,18 @@ class PopulationSummary:
         return "\n".join(lines)
 
 
-def summarise(offsets: np.ndarray, leaves: Mapping[str, np.ndarray], attributes: Mapping[str, np.ndarray]) -> PopulationSummary:
-    """The summary of a population given its parts."""
+def summarise(offsets: np.ndarray, leaves: Mapping[str, Any], attributes: Mapping[str, np.ndarray]) -> PopulationSummary:
+    """The summary of a population given its parts; `leaves` are the shape and dtype of one row."""
     sizes = np.diff(offsets)
     return PopulationSummary(
         clients=len(sizes),
         empty_clients=int((sizes == 0).sum()),
         examples=int(offsets[-1]),
         size_quantiles=size_quantiles(sizes),
-        leaves={name: _kind(leaf) for name, leaf in leaves.items()},
-        attributes={name: _kind(value) for name, value in attributes.items()},
+        leaves={name: _kind(leaf.dtype, leaf.shape) for name, leaf in leaves.items()},
+        attributes={name: _kind(value.dtype, value.shape[1:]) for name, value in attributes.items()},
     )
 
 
-def _kind(array: np.ndarray) -> str:
-    shape = ", ".join(map(str, array.shape[1:]))
-    return f"{array.dtype}[{shape}]" if shape else str(array.dtype)
+def _kind(dtype: np.dtype, shape: tuple[int, ...]) -> str:
+    return f"{dtype}[{', '.join(map(str, shape))}]" if shape else str(dtype)

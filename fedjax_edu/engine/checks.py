@@ -18,7 +18,7 @@ from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
 from fedjax_edu.engine.cohorts import Cohort
 from fedjax_edu.engine.drawing import batch_size
-from fedjax_edu.engine.plan import ExecutionPlan
+from fedjax_edu.engine.plan import ExecutionPlan, Layout
 from fedjax_edu.engine.state import State
 
 
@@ -49,6 +49,13 @@ def check_parts(population: Any, algorithm: Any, cohort: Any, aggregator: Any, m
         remedy = f"use weighting='uniform': {cohort.name} draws larger clients more often, so sizes would count twice"
         raise ArgumentError("weighting", algorithm.weighting, remedy)
     return links
+
+
+def check_stream(cohort: Cohort, layout: Layout) -> None:
+    """Checks that the rows of a round can be told before it begins, where they have to be read."""
+    if layout.budget is not None and cohort.measures:
+        remedy = "use a population whose rows stay on the device (plan.resident_bytes=None, arrays), or another sampler"
+        raise ArgumentError("cohort", f"{cohort.name}, which measures losses before it draws", remedy)
 
 
 def check_channels(links: Chain, sent: set[str]) -> None:
@@ -86,7 +93,7 @@ def check_params(params: Tree, population: Population) -> None:
     if wide and narrow:
         some = dict([*wide.items()][:2] + [*narrow.items()][:2])
         raise ArgumentError("params", some, "use one precision for all parameters")
-    for name, data in trees.named_leaves({"arrays": population.arrays, "attributes": population.attributes}):
+    for name, data in trees.named_leaves({"arrays": population.spec, "attributes": population.attributes}):
         name = f"population.{name}".rstrip(".")
         _check_representable(name, data)
         if name.startswith("population.arrays") and data.dtype.kind == "f" and (data.dtype == np.float64) != bool(wide):
@@ -118,7 +125,7 @@ def check_losses(algorithm: Algorithm, params: Tree, population: Population, lon
     sizes = {batch_size(phase.data, longest) for stage in (*algorithm.stages, *algorithm.final) for phase in stage.phases}
     names: tuple[str, ...] = ()
     for size in sorted(sizes | {2 * max(sizes)}):
-        batch = jax.tree.map(lambda leaf, size=size: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), population.arrays)
+        batch = jax.tree.map(lambda leaf, size=size: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype), population.spec)
         names = tuple(sorted(losses.check(algorithm.loss, params, batch, size).metrics))
     return names
 
@@ -187,7 +194,7 @@ def check_like(population: Any, trained: Population) -> None:
         raise ArgumentError("population", f"{population.num_clients} clients without examples", "use clients with at least one example")
 
     def rows(each: Population) -> dict[str, str]:
-        return {name: f"{leaf.dtype}{list(leaf.shape[1:])}" for name, leaf in trees.named_leaves(each.arrays)}
+        return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in trees.named_leaves(each.spec)}
 
     found, wanted = rows(population), rows(trained)
     if found != wanted:

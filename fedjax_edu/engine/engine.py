@@ -1,6 +1,6 @@
 """The engine: a population, an algorithm and a plan, compiled once and run for any number of rounds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -20,14 +20,17 @@ from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
 from fedjax_edu.engine import checks, evaluation, rounds, tiles
 from fedjax_edu.engine.cohorts import Cohort
+from fedjax_edu.engine.cohorts.sampler import synchronous
 from fedjax_edu.engine.lanes import measuring, measuring_stage
 from fedjax_edu.engine.plan import ExecutionPlan
 from fedjax_edu.engine.reporting import Traffic, to_info, traffic
-from fedjax_edu.engine.resident import Resident, place
+from fedjax_edu.engine.resident import Resident, filled, place
 from fedjax_edu.engine.schedule import LocalRows, replay_round
 from fedjax_edu.engine.state import Evaluation, Info, State
+from fedjax_edu.engine.streaming import Stream, parts
 
 TILES_AT_ONCE = 16
+CLIENTS_AT_ONCE = 4096
 
 
 class Engine:
@@ -75,7 +78,8 @@ class Engine:
         self._sampler = cohort.bind(population.ids, population.attributes, population.sizes)
         checks.check_links(self._chain, population, cohort, self._sampler.capacity)
         self._cohort = cohort
-        self.layout = plan.resolve(self._sampler.capacity)
+        self.layout = plan.resolve(self._sampler.capacity, None if population.loaded else trees.byte_size(population.arrays))
+        checks.check_stream(cohort, self.layout)
         self._modules = modules
         self._longest = int(population.sizes.max())
         self._measured = checks.check_flag("measure_after", measure_after)
@@ -83,6 +87,7 @@ class Engine:
         self._x64 = trees.float_dtype() == jnp.float64
         self._replicated = NamedSharding(self.layout.mesh, PartitionSpec())
         self._sharding = rounds.state_sharding(self.layout.mesh, population.num_clients)
+        self._stream = self._open_stream()
         self._programs: dict[Any, _Compiled] = {}
 
     def init(self, params: Tree, seed: int = 0) -> State:
@@ -102,19 +107,28 @@ class Engine:
         checks.check_precision(self._x64)
         seed = check_seed(seed)
         checks.check_params(params, self.population)
-        params = jax.tree.map(jnp.array, params)
+        params, key = jax.tree.map(jnp.array, params), jax.random.key(seed)
         self._compiled(params)
-        state = self._begin(self._resident, params, jax.random.key(seed))
-        return jax.device_put(state, self._sharding)
+        everyone = jnp.arange(self.population.num_clients, dtype=jnp.int32)
+        if not self.layout.host_states:
+            return jax.device_put(self._begin(self._resident, params, key, everyone), self._sharding)
+        clients = []
+        for start in range(0, len(everyone), CLIENTS_AT_ONCE):
+            few = everyone[start : start + CLIENTS_AT_ONCE]
+            state = self._begin(self._resident, params, key, few)
+            clients.append(jax.tree.map(np.asarray, (state.clients, state.links_clients)))
+        states, links_states = jax.tree.map(lambda *leaves: np.concatenate(leaves), *clients)
+        bare = jax.device_put(state._replace(clients=(), links_clients=()), self._replicated)
+        return bare._replace(clients=states, links_clients=links_states)
 
-    def _begin(self, resident: Resident, params: Tree, key: jax.Array) -> State:
+    def _begin(self, resident: Resident, params: Tree, key: jax.Array, clients: jax.Array) -> State:
+        """The first state, with the states of `clients` (int32 [K]) alone."""
         modules = self._modules or assign(params)
         split = modules.split(params)
         if not jax.tree.leaves((split.shared, split.personal)):
             raise ArgumentError("modules", modules.kinds, "leave at least one module shared or personal: there is nothing to train")
         meta = Meta(self.population.sizes, modules)
-        everyone = jnp.arange(self.population.num_clients, dtype=jnp.int32)
-        infos = resident.infos(everyone, jnp.zeros_like(everyone), 0, len(self._algorithm.stages[0].phases), len(modules.names))
+        infos = resident.infos(clients, jnp.zeros_like(clients), 0, len(self._algorithm.stages[0].phases), len(modules.names))
         return State(
             round=jnp.int32(0),
             key=key,
@@ -139,14 +153,25 @@ class Engine:
         self._check(state)
         compiled = self._compiled(state.params)
         chunks: list[Any] = []
-        left = int(rounds)
-        while left > 0 or not chunks:
-            active = min(left, self.layout.chunk)
-            state, records = compiled.chunk(state, self._resident, jnp.int32(active))
-            chunks.append(jax.tree.map(lambda leaf, active=active: np.asarray(leaf)[:active], records))
-            left -= active
+        for after, records, active in self._chunks(compiled, state, int(rounds)):
+            state = after
+            chunks.append(jax.tree.map(lambda leaf, active=active: leaf[:active], records))
         records = jax.tree.map(lambda *leaves: np.concatenate(leaves), *chunks)
         return state, to_info(records, compiled.program, compiled.traffic)
+
+    def _chunks(self, compiled: "_Compiled", state: State, left: int) -> Iterator[tuple[State, Any, int]]:
+        """The state and NumPy records after each chunk of rounds, and how many rounds it had; one chunk at least."""
+        if self._stream is not None:
+            ahead = not (self._cohort.adaptive or self._cohort.stale)
+            yield from self._stream.run(compiled.chunk, self._sampler, ahead, state, self._resident, left)
+            return
+        while True:
+            active = min(left, self.layout.chunk)
+            state, records = compiled.chunk(state, self._resident, jnp.int32(active), None)
+            yield state, jax.tree.map(np.asarray, records), active
+            left -= active
+            if not left:
+                return
 
     def evaluate(self, state: State, population: Population) -> Evaluation:
         """Weighted means of losses and metrics, overall and per client; clients never seen use the federation's modules.
@@ -160,12 +185,15 @@ class Engine:
         """
         self._check(state)
         checks.check_like(population, self.population)
-        cut, count = tiles.cut(population, self.population.ids, TILES_AT_ONCE, self.layout.mesh)
         key = fold(state.key, Purpose.EVALUATE)
         static = (self._algorithm.model, self._algorithm.loss, self.layout.mesh)
-        report = evaluation.losses(*static, state.server, state.clients, self._arrays(population), cut, key)
-        report = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1)[:count], report)
-        return evaluation.summarise(report, np.asarray(cut.client).reshape(-1)[:count], population.num_clients)
+        reports, owners = [], []
+        for arrays, cut, count, start in self._tiled(population):
+            report = evaluation.losses(*static, state.server, state.clients, arrays, cut, key)
+            reports.append(jax.tree.map(lambda leaf, count=count: np.asarray(leaf).reshape(-1)[:count], report))
+            owners.append(start + np.asarray(cut.client).reshape(-1)[:count])
+        report = jax.tree.map(lambda *leaves: np.concatenate(leaves), *reports)
+        return evaluation.summarise(report, np.concatenate(owners), population.num_clients)
 
     def predict(self, state: State, population: Population, fn: Callable[..., Any]) -> Any:
         """Outputs of a model for every row of a population.
@@ -181,11 +209,11 @@ class Engine:
         self._check(state)
         checks.check_like(population, self.population)
         checks.check_function(fn)
-        cut, _ = tiles.cut(population, self.population.ids, TILES_AT_ONCE, self.layout.mesh)
-        outputs = evaluation.predictions(
-            self._algorithm.model, fn, self.layout.mesh, state.server, state.clients, self._arrays(population), cut
-        )
-        return evaluation.in_row_order(outputs, cut, population.num_examples)
+        outputs = []
+        for arrays, cut, _, _ in self._tiled(population):
+            found = evaluation.predictions(self._algorithm.model, fn, self.layout.mesh, state.server, state.clients, arrays, cut)
+            outputs.append(evaluation.in_row_order(found, cut))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)
 
     def schedule(self, state: State, rounds: int) -> tuple[list[np.ndarray], list[LocalRows]]:
         """Who will take part in the next rounds and which rows each local step will see; nothing is trained.
@@ -219,7 +247,12 @@ class Engine:
         self._check(state)
         if not self._algorithm.final:
             return state
-        return self._compiled(state.params).final(state, self._resident)
+        compiled = self._compiled(state.params)
+        if self._stream is not None:
+            return self._stream.finalise(compiled.final, state, self._resident)
+        everyone = jnp.arange(self.population.num_clients, dtype=jnp.int32)
+        seats = rounds.seat(synchronous(everyone), self._resident, self.layout.mesh.size)
+        return compiled.final(state, self._resident, seats)
 
     def memory(self, params: Tree) -> dict[str, int]:
         """Bytes of one compiled chunk of rounds, from the compiler's own analysis; nothing runs.
@@ -231,15 +264,28 @@ class Engine:
             ``peak`` (temporaries, state and results on a device, the population's arrays left out), ``temporary`` and ``population``.
         """
         state = self.init(params)
-        analysis: Any = self._compiled(state.params).chunk.lower(state, self._resident, jnp.int32(1)).compile().memory_analysis()
-        population = trees.byte_size(self._resident)
+        given, feed = (state, None) if self._stream is None else self._stream.example(state, self._seats)
+        analysis: Any = self._compiled(state.params).chunk.lower(given, self._resident, jnp.int32(1), feed).compile().memory_analysis()
+        population = trees.byte_size(self._resident) + trees.byte_size(feed) // (1 if feed is None else self.layout.mesh.size)
         peak = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes - population
         return {"peak": peak, "temporary": analysis.temp_size_in_bytes, "population": population}
 
     @cached_property
     def _resident(self) -> Resident:
         measuring = (measuring_stage(self._algorithm, self._measuring_batch),) if self._cohort.measures else ()
-        return place(self.population, (*self._stages, *self._algorithm.final, *measuring), self.layout.mesh)
+        return place(self.population, (*self._stages, *self._algorithm.final, *measuring), self.layout.mesh, self.layout.budget is None)
+
+    @property
+    def _seats(self) -> int:
+        """Seats of a round, over all devices."""
+        return -(-self._sampler.capacity // self.layout.mesh.size) * self.layout.mesh.size
+
+    def _open_stream(self) -> Stream | None:
+        """Reads rows chunk by chunk; None where they are resident."""
+        if self.layout.budget is None:
+            return None
+        store = min(self.population.num_clients, self.layout.chunk * self._seats) if self.layout.host_states else None
+        return Stream(self.population, self.layout.mesh, self.layout.budget, self.layout.chunk, store)
 
     @property
     def _measuring_batch(self) -> int | None:
@@ -254,8 +300,18 @@ class Engine:
             last = last._replace(phases=(*last.phases, phase))
         return (*stages, last)
 
-    def _arrays(self, population: Population) -> Tree:
-        return self._resident.arrays if population is self.population else jax.device_put(population.arrays, self._replicated)
+    def _tiled(self, population: Population) -> Iterator[tuple[Tree, tiles.Tiles, int, int]]:
+        """A population's arrays on the devices, their tiles, how many of these are not padding, and the first client; part by part."""
+        if population is self.population and self.layout.budget is None:
+            arrays = self._resident.arrays
+            size = tiles.tile_size(population)
+            yield arrays, *tiles.cut(population, self.population.ids, TILES_AT_ONCE, self.layout.mesh, size), 0
+            return
+        size = tiles.tile_size(population)
+        for part, start, rows, count in parts(population, self.layout.budget, size):
+            padded = jax.tree.map(lambda leaf, rows=rows: filled(leaf, rows - len(leaf)), part.arrays)
+            arrays = jax.device_put(padded, self._replicated)
+            yield arrays, *tiles.cut(part, self.population.ids, TILES_AT_ONCE, self.layout.mesh, size, count), start
 
     def _check(self, state: State) -> None:
         checks.check_state(state, self._x64)
@@ -276,8 +332,10 @@ class Engine:
                 measured=self._measured,
                 measuring_batch=self._measuring_batch,
                 report_rejected=self._report_rejected,
+                streamed=self.layout.budget is not None,
             )
-            shapes = jax.eval_shape(partial(self._begin, self._resident), params, jax.eval_shape(lambda: jax.random.key(0)))
+            everyone = jnp.arange(self.population.num_clients, dtype=jnp.int32)
+            shapes = jax.eval_shape(partial(self._begin, self._resident), params, jax.eval_shape(lambda: jax.random.key(0)), everyone)
             chunk = partial(rounds.run_chunk, program, self._sampler, self.layout.chunk)
             bytes_ = traffic(program, shapes, self._resident)
             checks.check_channels(self._chain, {name for stage in bytes_.up for name in stage})

@@ -76,9 +76,10 @@ def _means(sums: Report) -> Evaluation:
         return Evaluation(np.asarray(sums.loss / sums.examples), metrics, np.asarray(sums.examples).astype(np.int64), None)
 
 
-def in_row_order(outputs: Tree, tiles: Tiles, rows: int) -> Tree:
+def in_row_order(outputs: Tree, tiles: Tiles) -> Tree:
     """Outputs of tiles as NumPy arrays [rows, ...] in the population's row order."""
     valid, at = np.asarray(tiles.valid), np.asarray(tiles.rows)
+    rows = int(valid.sum())
 
     def order(leaf: jax.Array) -> np.ndarray:
         values = np.asarray(leaf)

@@ -13,14 +13,25 @@ from jax.sharding import AxisType, Mesh
 from fedjax_edu.core.errors import ArgumentError, check_integer
 
 AXIS = "clients"
+STREAM_BYTES = 256 * 2**20
 
 
 class Layout(NamedTuple):
-    """A resolved plan: devices, lanes of each device, rounds that one call of the compiled program runs at most."""
+    """A resolved plan.
+
+    Args:
+        mesh: devices.
+        lanes: of each device.
+        chunk: rounds that one call of the compiled program runs at most.
+        budget: bytes of each device through which rows stream; None where they are resident.
+        host_states: whether the clients' own states live on the host.
+    """
 
     mesh: Mesh
     lanes: int
     chunk: int
+    budget: int | None
+    host_states: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,9 +43,13 @@ class ExecutionPlan:
             ``"auto"`` takes 8 on CPUs and 64 on accelerators, never more than the cohort has work for.
         mesh: devices with an axis named ``clients``; None is all devices of the default backend.
         chunk: rounds that one call of the compiled program runs at most.
+        resident_bytes: what rows of the population may take of each device. A larger population, and one whose rows are read by a
+            loader, streams: the rows of the next chunk's clients are read while the present chunk runs. None keeps arrays on the
+            devices whatever they take, and gives a loader 256 MiB.
+        client_states: where the clients' own states live: "device", or "host", from which a chunk is given those of its clients.
 
     Raises:
-        ArgumentError: a number below 1, or a mesh without the axis.
+        ArgumentError: a number below 1, a mesh without the axis, or an unknown place.
 
     >>> ExecutionPlan(lanes=4).lanes
     4
@@ -43,9 +58,15 @@ class ExecutionPlan:
     lanes: int | str = "auto"
     mesh: Mesh | None = None
     chunk: int = 64
+    resident_bytes: int | None = None
+    client_states: str = "device"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "chunk", check_integer("chunk", self.chunk))
+        if self.resident_bytes is not None:
+            object.__setattr__(self, "resident_bytes", check_integer("resident_bytes", self.resident_bytes))
+        if self.client_states not in ("device", "host"):
+            raise ArgumentError("client_states", self.client_states, 'use "device" or "host"')
         if not (isinstance(self.lanes, str) and self.lanes == "auto"):
             object.__setattr__(self, "lanes", check_integer("lanes", self.lanes, remedy='use a positive integer, or "auto"'))
         if self.mesh is not None:
@@ -56,8 +77,8 @@ class ExecutionPlan:
             if set(self.mesh.axis_names) != {AXIS}:
                 raise ArgumentError("mesh", self.mesh.axis_names, f"use a mesh whose only axis is {AXIS!r}")
 
-    def resolve(self, capacity: int) -> "Layout":
-        """The plan with everything decided for a cohort of at most `capacity` clients."""
+    def resolve(self, capacity: int, row_bytes: int | None = 0) -> "Layout":
+        """The plan with everything decided for a cohort of at most `capacity` clients and rows of `row_bytes` in all (None: a loader)."""
         mesh = self.mesh or jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
         if set(mesh.axis_types) != {AxisType.Auto}:
             mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
@@ -66,7 +87,9 @@ class ExecutionPlan:
             _say_one_device(os.cpu_count() or 1)
         share = math.ceil(capacity / mesh.size)
         wanted = (8 if platform == "cpu" else 64) if isinstance(self.lanes, str) else self.lanes
-        return Layout(mesh, int(max(1, min(wanted, share))), int(self.chunk))
+        streams = row_bytes is None or self.client_states == "host" or row_bytes > (self.resident_bytes or row_bytes)
+        budget = self.resident_bytes or (STREAM_BYTES if row_bytes is None else 2 * row_bytes)
+        return Layout(mesh, int(max(1, min(wanted, share))), int(self.chunk), budget if streams else None, self.client_states == "host")
 
 
 @functools.cache

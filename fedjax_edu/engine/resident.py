@@ -1,4 +1,4 @@
-"""A population on the device: its arrays and one table row for each client."""
+"""A population on the device: its arrays, or those of the clients of the next rounds, and one table row for each client."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ class Resident(NamedTuple):
     """Device arrays of a population, replicated over the mesh; an argument of compiled programs, never a constant.
 
     Args:
-        arrays: leaves [at least N, ...]; the last rows belong to nobody.
+        arrays: leaves [at least N, ...]; the last rows belong to nobody. None where rows are fed chunk by chunk.
         first: int32 [clients], first row of each client.
         examples: int32 [clients].
         ids: uint32 [clients].
@@ -44,7 +44,21 @@ class Resident(NamedTuple):
         )
 
 
-def place(population: Population, stages: tuple[Stage, ...], mesh: Mesh) -> Resident:
+class Feed(NamedTuple):
+    """What a chunk of rounds needs of its clients alone.
+
+    Args:
+        arrays: leaves [devices * R, ...]; each device holds the rows of the clients that sit on it.
+        first: int32 [length, seats], where a seat's client begins among the R rows of its device.
+        slots: int32 [length, seats], the row of its client in the stacked client states that the chunk is given.
+    """
+
+    arrays: Tree
+    first: jax.Array
+    slots: jax.Array
+
+
+def place(population: Population, stages: tuple[Stage, ...], mesh: Mesh, with_rows: bool) -> Resident:
     """Copies a population to the devices, with the local steps of every client in every phase of the stages.
 
     The number of rows is rounded up by at most a thirty-second, so that populations of about the same size, the splits of a
@@ -53,12 +67,12 @@ def place(population: Population, stages: tuple[Stage, ...], mesh: Mesh) -> Resi
     sizes = population.sizes
     steps = tuple(np.stack([phase.data.steps_of(sizes) for phase in stage.phases], 1).astype(np.int32) for stage in stages)
     attributes = {name: value for name, value in population.attributes.items() if value.dtype.kind in "biuf"}
-    table = (population.offsets[:-1].astype(np.int32), sizes.astype(np.int32), population.ids, attributes, steps)
+    table = (np.minimum(population.offsets[:-1], 2**31 - 1).astype(np.int32), sizes.astype(np.int32), population.ids, attributes, steps)
     unit = max(1, 2 ** (population.num_examples.bit_length() - 6))
-    arrays = jax.tree.map(lambda leaf: _filled(leaf, -len(leaf) % unit), population.arrays)
+    arrays = jax.tree.map(lambda leaf: filled(leaf, -len(leaf) % unit), population.arrays) if with_rows else None
     return Resident(*jax.device_put((arrays, *table), NamedSharding(mesh, PartitionSpec())))
 
 
-def _filled(leaf: np.ndarray, rows: int) -> np.ndarray:
+def filled(leaf: np.ndarray, rows: int) -> np.ndarray:
     """A leaf with rows of zeros at its end."""
     return np.concatenate([leaf, np.zeros((rows, *leaf.shape[1:]), leaf.dtype)]) if rows else leaf

@@ -19,7 +19,7 @@ from fedjax_edu.core.trees import Tree
 from fedjax_edu.engine.cohorts.sampler import Bound, Draw, Feedback, synchronous
 from fedjax_edu.engine.lanes import Outcome, Queue, Totals, Work, measuring_stage, run_queue
 from fedjax_edu.engine.plan import AXIS
-from fedjax_edu.engine.resident import Resident
+from fedjax_edu.engine.resident import Feed, Resident
 from fedjax_edu.engine.state import State
 
 NOBODY = 2**32 - 1
@@ -58,6 +58,7 @@ class Program(NamedTuple):
         measured: whether the last stage ends with a measuring phase.
         measuring_batch: rows of a batch where losses are measured; None is the whole client.
         report_rejected: whether records carry the ids of rejected clients.
+        streamed: whether each device holds the rows of its own seats alone.
     """
 
     algorithm: Algorithm
@@ -70,6 +71,7 @@ class Program(NamedTuple):
     measured: bool
     measuring_batch: int | None
     report_rejected: bool
+    streamed: bool
 
     @property
     def slots(self) -> int:
@@ -77,7 +79,9 @@ class Program(NamedTuple):
         return self.lanes * self.mesh.size
 
 
-def run_chunk(program: Program, sampler: Bound, length: int, state: State, resident: Resident, active: jax.Array) -> tuple[State, Record]:
+def run_chunk(
+    program: Program, sampler: Bound, length: int, state: State, resident: Resident, active: jax.Array, feed: Feed | None
+) -> tuple[State, Record]:
     """Runs `active` rounds, at most `length`, which is what the program is compiled for.
 
     Args:
@@ -87,26 +91,35 @@ def run_chunk(program: Program, sampler: Bound, length: int, state: State, resid
         state: the state before.
         resident: the population.
         active: int32 scalar, rounds to run.
+        feed: rows of the clients of these rounds, where they are not resident.
 
     Returns:
         The state after and records with leaves [length, ...], of which the first `active` are filled.
     """
-    _, shapes = jax.eval_shape(lambda: run_round(program, sampler, state, resident))
+    _, shapes = jax.eval_shape(lambda: run_round(program, sampler, state, resident, feed, 0))
     records = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), shapes)
 
     def body(number: jax.Array | int, carry: tuple[State, Record]) -> tuple[State, Record]:
         state, records = carry
-        state, record = run_round(program, sampler, state, resident)
+        state, record = run_round(program, sampler, state, resident, feed, number)
         return state, trees.put(records, number, record)
 
     return jax.lax.fori_loop(0, active, body, (state, records))
 
 
-def run_round(program: Program, sampler: Bound, state: State, resident: Resident) -> tuple[State, Record]:
-    """One round: draw, train and reduce stage by stage, apply. Without participants only the round counter and the sampler's clock move."""
+def run_round(
+    program: Program, sampler: Bound, state: State, resident: Resident, feed: Feed | None, number: jax.Array | int
+) -> tuple[State, Record]:
+    """One round, the chunk's `number`-th: draw, train and reduce stage by stage, apply.
+
+    Without participants only the round counter and the sampler's clock move.
+    """
     key = fold(state.key, Purpose.COHORT, state.round)
     draw, cohort = sampler.draw(state.cohort, key, state.round, partial(losses, program, state, resident))
     seats = seat(draw, resident, program.mesh.size)
+    if feed is not None:
+        resident = resident._replace(arrays=feed.arrays)
+        seats = seats._replace(first=feed.first[number], slot=feed.slots[number])
     run = run_stages(program, program.algorithm.stages, 0, state, resident, seats, fold(state.key, Purpose.CLIENT, state.round))
     server_key = fold(state.key, Purpose.SERVER, state.round)
     server, observed = program.algorithm.apply(state.server, run.aggregates, server_key)
@@ -152,12 +165,16 @@ class Seats(NamedTuple):
         present: bool.
         staleness: int32, of the parameters that a client starts from.
         origin: int32, place in the draw; past its end for a seat that nobody was dealt.
+        first: int32, row of the arrays where the client begins.
+        slot: int32, row of its state in the stacked client states.
     """
 
     clients: jax.Array
     present: jax.Array
     staleness: jax.Array
     origin: jax.Array
+    first: jax.Array
+    slot: jax.Array
 
 
 def seat(draw: Draw, resident: Resident, devices: int) -> Seats:
@@ -181,7 +198,15 @@ def seat(draw: Draw, resident: Resident, devices: int) -> Seats:
         return jnp.pad(values[order], (0, rows * devices - len(order)), constant_values=filler)[snake]
 
     origin = jnp.arange(len(order), dtype=jnp.int32)
-    return Seats(deal(draw.clients, 0), deal(present, False), deal(draw.staleness, 0), deal(origin, len(order)))
+    clients = deal(draw.clients, 0)
+    return Seats(
+        clients=clients,
+        present=deal(present, False),
+        staleness=deal(draw.staleness, 0),
+        origin=deal(origin, len(order)),
+        first=resident.first[clients],
+        slot=clients,
+    )
 
 
 class StagesRun(NamedTuple):
@@ -217,7 +242,7 @@ def run_stages(
         What the stages left behind.
     """
     rows, present = seats.clients, seats.present
-    states, links_states = trees.index(state.clients, rows), trees.index(state.links_clients, rows)
+    states, links_states = trees.index(state.clients, seats.slot), trees.index(state.links_clients, seats.slot)
     links_server, rejected = state.links_server, jnp.zeros_like(present)
     aggregates: dict[str, Aggregate] = {}
     totals, reports, contributors = [], [], []
@@ -229,8 +254,8 @@ def run_stages(
         keys = jax.vmap(lambda client, number=number: fold(key, client, number))(resident.ids[rows])
         table = tables + number
         info = resident.infos(rows, seats.staleness, table, len(stage.phases) - measured, len(program.modules.names))
-        queue = Queue(resident.first[rows], present & ~rejected, resident.steps[table][rows], keys, info)
-        outcome = over_devices(work, program.mesh)(shared, links_server, resident.arrays, queue, states, links_states)
+        queue = Queue(seats.first, present & ~rejected, resident.steps[table][rows], keys, info)
+        outcome = over_devices(work, program)(shared, links_server, resident.arrays, queue, states, links_states)
         states, links_states, rejected = outcome.states, outcome.links_states, rejected | outcome.rejected
         server_key = fold(key, NOBODY, number)
         found = {name: Aggregate(*sums, program.modules) for name, sums in outcome.totals.channels.items()}
@@ -245,7 +270,7 @@ def run_stages(
         totals.append(outcome.totals)
         reports.append(outcome.reports)
         ticks, steps_run = ticks + outcome.ticks, steps_run + jnp.sum(jnp.where(queue.present[:, None], queue.steps, 0), dtype=jnp.int32)
-    kept = jnp.where(present & ~rejected, rows, len(resident.ids))
+    kept = jnp.where(present & ~rejected, seats.slot, jnp.iinfo(jnp.int32).max)
     clients, links_clients = jax.tree.map(
         lambda old, new: old.at[kept].set(new, mode="drop"), (state.clients, state.links_clients), (states, links_states)
     )
@@ -255,10 +280,8 @@ def run_stages(
     )
 
 
-def run_final(program: Program, state: State, resident: Resident) -> State:
-    """Runs the algorithm's work after the federation on every client; only client states change."""
-    everyone = jnp.arange(len(resident.ids), dtype=jnp.int32)
-    seats = seat(synchronous(everyone), resident, program.mesh.size)
+def run_final(program: Program, state: State, resident: Resident, seats: Seats) -> State:
+    """Runs the algorithm's work after the federation on the seated clients; only client states change."""
     alone = program._replace(chain=Chain(()), measured=False)
     key = fold(state.key, Purpose.FINALISE, state.round)
     bare = state._replace(links_server=(), links_clients=())
@@ -289,12 +312,13 @@ def exchanged(program: Program, kinds: dict[str, Channel], state: State, residen
     return sent, values
 
 
-def over_devices(work: Work, mesh: Mesh) -> Callable[..., Outcome]:
+def over_devices(work: Work, program: Program) -> Callable[..., Outcome]:
     """The work queue on every device of the mesh: no collective inside the loop, one sum over devices after it.
 
     Replication is not checked (``check_vma=False``): a checked ``shard_map`` would sum the gradients of replicated
     parameters over devices, and clients would leak into each other.
     """
+    mesh = program.mesh
     if mesh.size == 1:
         return lambda *arguments: run_queue(work, *arguments)
     everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
@@ -308,7 +332,7 @@ def over_devices(work: Work, mesh: Mesh) -> Callable[..., Outcome]:
     mapped = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(everywhere, everywhere, everywhere, split, split, split),
+        in_specs=(everywhere, everywhere, split if program.streamed else everywhere, split, split, split),
         out_specs=(everywhere, split, split, split, split, split, everywhere),
         check_vma=False,
     )

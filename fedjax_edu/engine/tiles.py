@@ -32,9 +32,13 @@ class Tiles(NamedTuple):
     known: jax.Array
 
 
-def cut(population: Population, trained_ids: np.ndarray, width: int, mesh: Mesh) -> tuple[Tiles, int]:
-    """Tiles of a population, `width` at once on each device, and how many of them are not padding."""
-    size = max(1, min(TILE, int(population.sizes.max(initial=1))))
+def tile_size(population: Population) -> int:
+    """Rows of a tile."""
+    return max(1, min(TILE, int(population.sizes.max(initial=1))))
+
+
+def cut(population: Population, trained_ids: np.ndarray, width: int, mesh: Mesh, size: int, at_least: int = 0) -> tuple[Tiles, int]:
+    """Tiles of `size` rows of a population, `width` at once on each device and `at_least` so many, and how many are not padding."""
     counts = -(-population.sizes // size)
     total = int(counts.sum())
     client: Any = np.repeat(np.arange(population.num_clients), counts)
@@ -46,7 +50,8 @@ def cut(population: Population, trained_ids: np.ndarray, width: int, mesh: Mesh)
     known: Any = _positions(population.ids, trained_ids)[client]
     tiles = Tiles(rows, valid, client.astype(np.int32), known)
     at_once = width * mesh.size
-    padding = -total % at_once
+    padding = max(0, at_least - total)
+    padding += -(total + padding) % at_once
 
     def group(leaf: np.ndarray) -> np.ndarray:
         filler = np.zeros((padding, *leaf.shape[1:]), leaf.dtype)

@@ -83,7 +83,7 @@ def collectives(cohort: int) -> int:
     mesh = jax.make_mesh((8,), ("clients",), axis_types=(AxisType.Auto,))
     engine = toy(np.arange(1, 65), fe.cohorts.uniform(cohort), lanes=2, mesh=mesh)
     state = engine.init({"a": jnp.zeros(())})
-    text = engine._compiled(state.params).chunk.lower(state, engine._resident, jnp.int32(1)).compile().as_text()
+    text = engine._compiled(state.params).chunk.lower(state, engine._resident, jnp.int32(1), None).compile().as_text()
     return len(re.findall(r" (?:all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(", text))
 
 
@@ -121,7 +121,7 @@ def test_lane_loop_is_not_batched():
     engine = toy(np.arange(1, 9), fe.cohorts.uniform(4), lanes=2)
     state = engine.init({"a": jnp.zeros(())})
     chunk = engine._compiled(state.params).chunk
-    jaxpr = jax.make_jaxpr(lambda *arguments: chunk(*arguments))(state, engine._resident, jnp.int32(1))
+    jaxpr = jax.make_jaxpr(lambda *arguments: chunk(*arguments))(state, engine._resident, jnp.int32(1), None)
     predicates = [eqn.params["cond_jaxpr"].out_avals[0].shape for eqn in _loops(jaxpr.jaxpr)]
     assert len(predicates) >= 3 and set(predicates) == {()}
 

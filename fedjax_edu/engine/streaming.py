@@ -1,0 +1,283 @@
+"""Populations larger than a device: the rows of the next rounds' clients are read while the present rounds run."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fedjax_edu.core import trees
+from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.keys import Purpose, fold
+from fedjax_edu.core.trees import Tree
+from fedjax_edu.data import Population
+from fedjax_edu.engine import rounds
+from fedjax_edu.engine.cohorts.sampler import Bound, Feedback, synchronous
+from fedjax_edu.engine.plan import AXIS, STREAM_BYTES
+from fedjax_edu.engine.resident import Feed, Resident
+from fedjax_edu.engine.state import State
+
+SEATS_AT_ONCE = 64
+
+
+class Upcoming(NamedTuple):
+    """Who sits where in the next rounds.
+
+    Args:
+        clients: int32 [rounds, seats], positions in the population.
+        present: bool [rounds, seats].
+        round: int32 scalar, rounds done after them.
+        cohort: the sampler's state after them.
+    """
+
+    clients: np.ndarray
+    present: np.ndarray
+    round: Any
+    cohort: Any
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds."""
+        return len(self.clients)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _foresee(sampler: Bound, devices: int, length: int, key: jax.Array, round_: jax.Array, cohort: Any, resident: Resident) -> Any:
+    """Seats of `length` rounds, [length, seats], and the round and the sampler's state after each, if every round is applied."""
+
+    def one(carry: Any, _: None) -> Any:
+        round_, cohort = carry
+        draw, cohort = sampler.draw(cohort, fold(key, Purpose.COHORT, round_), round_, _no_losses)
+        seats = rounds.seat(draw, resident, devices)
+        unseen, some = jnp.zeros(seats.clients.shape, trees.float_dtype()), jnp.any(seats.present)
+        examples = resident.examples[seats.clients]
+        cohort = sampler.learn(cohort, Feedback(round_, seats.clients, seats.present, unseen, unseen, examples, some))
+        return (round_ + 1, cohort), (seats.clients, seats.present, round_ + 1, cohort)
+
+    return jax.lax.scan(one, (round_, cohort), length=length)[1]
+
+
+def _no_losses(clients: jax.Array) -> jax.Array:
+    raise AssertionError("a sampler that measures losses is refused with a population that streams")
+
+
+class Stream:
+    """Reads the rows of the clients of a few rounds at a time into a part of each device of fixed size.
+
+    While a chunk of rounds runs, the rows of the next are read: two chunks are on a device at any time, and each may take
+    half of the budget.
+
+    Args:
+        population: the clients.
+        mesh: devices; this process reads for its own only.
+        budget: bytes of a device that rows may take.
+        length: rounds of a chunk at most.
+        store: rows of the client states that a chunk is given; None where it is given those of the whole population.
+    """
+
+    def __init__(self, population: Population, mesh: Mesh, budget: int, length: int, store: int | None):
+        self._population, self._mesh, self._length, self._store = population, mesh, length, store
+        self._sizes, self._budget = population.sizes, budget
+        self._bytes = sum(leaf.dtype.itemsize * int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(population.spec))
+        self.capacity = min(budget // (2 * self._bytes), population.num_examples)
+        longest = int(self._sizes.max())
+        if self.capacity < longest:
+            raise ArgumentError("plan.resident_bytes", budget, f"use at least {2 * longest * self._bytes}: the largest client twice")
+
+    def foresee(self, sampler: Bound, key: jax.Array, round_: Any, cohort: Any, resident: Resident, wanted: int) -> Upcoming:
+        """The next rounds, as many of the `wanted` ones as fit.
+
+        Raises:
+            ArgumentError: not even one round fits.
+        """
+        clients, present, rounds_, cohorts = _foresee(sampler, self._mesh.size, self._length, key, round_, cohort, resident)
+        clients, present = np.asarray(clients)[:wanted], np.asarray(present)[:wanted]
+        needed = self._needed(clients, present)
+        count = int(np.sum(needed <= self.capacity))
+        if wanted and not count:
+            remedy = f"use at least {2 * int(needed[0]) * self._bytes}: a round's clients on one device, twice; or draw a smaller cohort"
+            raise ArgumentError("plan.resident_bytes", self._budget, remedy)
+        last = max(count - 1, 0)
+        return Upcoming(clients[:count], present[:count], rounds_[last], trees.index(cohorts, last))
+
+    def _needed(self, clients: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """Rows that the first of these rounds, the first two and so on take on the fullest device, int64 [rounds]."""
+        needed = np.zeros(len(clients), np.int64)
+        for seated, here in self._by_device(clients, present):
+            first = np.unique(np.where(here, seated, -1), return_index=True)[1]
+            new = np.zeros(seated.size, np.int64)
+            new[first] = self._sizes[seated.reshape(-1)[first]] * here.reshape(-1)[first]
+            needed = np.maximum(needed, new.reshape(seated.shape).sum(1).cumsum())
+        return needed
+
+    def _by_device(self, clients: np.ndarray, present: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The seats of each device: clients and presence, [rounds, Q]."""
+        split = partial(np.split, indices_or_sections=self._mesh.size, axis=1)
+        return zip(split(clients), split(present), strict=True)
+
+    def load(self, clients: np.ndarray, present: np.ndarray) -> tuple[Feed, np.ndarray]:
+        """Rows of the clients that sit in these rounds.
+
+        Args:
+            clients: int32 [rounds, seats].
+            present: bool [rounds, seats].
+
+        Returns:
+            The feed, and the distinct clients int64 [k] whose states belong into the first k rows of the store.
+        """
+        first = np.zeros((self._length, clients.shape[1]), np.int32)
+        buffers = []
+        width = clients.shape[1] // self._mesh.size
+        for number, (device, (seated, here)) in enumerate(zip(self._mesh.devices.flat, self._by_device(clients, present), strict=True)):
+            distinct, inverse = np.unique(seated[here], return_inverse=True)
+            sizes = self._sizes[distinct]
+            starts = np.zeros(seated.shape, np.int32)
+            starts[here] = (np.cumsum(sizes) - sizes)[inverse]
+            first[: len(clients), number * width : (number + 1) * width] = starts
+            if device.process_index == jax.process_index():
+                buffers.append(jax.tree.map(partial(jax.device_put, device=device), self._read(distinct)))
+        everyone, inverse = np.unique(clients[present], return_inverse=True)
+        slots = np.zeros(first.shape, np.int32)
+        slots[: len(clients)][present] = clients[present] if self._store is None else inverse
+        split, whole = NamedSharding(self._mesh, PartitionSpec(AXIS)), NamedSharding(self._mesh, PartitionSpec())
+
+        def assemble(*parts: jax.Array) -> jax.Array:
+            shape = (self._mesh.size * self.capacity, *parts[0].shape[1:])
+            return jax.make_array_from_single_device_arrays(shape, split, list(parts))
+
+        return Feed(jax.tree.map(assemble, *buffers), *jax.device_put((first, slots), whole)), everyone
+
+    def _read(self, clients: np.ndarray) -> Tree:
+        """A device's rows, leaves [R, ...]; fresh memory each time, since a device of a CPU may keep it."""
+
+        def empty(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+            return np.zeros((self.capacity, *leaf.shape), leaf.dtype)
+
+        buffers = jax.tree.map(empty, self._population.spec)
+        if len(clients):
+            self._population.rows_of(clients, out=buffers)
+        return buffers
+
+    def run(self, chunk: Callable[..., Any], sampler: Bound, ahead: bool, state: State, resident: Resident, wanted: int) -> Iterator[Any]:
+        """Runs rounds chunk by chunk.
+
+        Args:
+            chunk: the compiled program, ``(state, resident, active, feed) -> (state, records)``.
+            sampler: who takes part.
+            ahead: whether a chunk can be foreseen before the one before it is done; if not, a chunk is one round.
+            state: the state before; its clients' states are NumPy arrays where they live on the host, and are not written to.
+            resident: the population's table.
+            wanted: rounds to run.
+
+        Yields:
+            ``(state, records with NumPy leaves [length, ...], rounds)`` after each chunk.
+        """
+        store = None if self._store is None else jax.tree.map(np.array, (state.clients, state.links_clients))
+        at_once = None if ahead else 1
+        upcoming = self.foresee(sampler, state.key, state.round, state.cohort, resident, min(wanted, at_once or wanted))
+        feed, clients = self.load(upcoming.clients, upcoming.present)
+        while True:
+            wanted -= upcoming.rounds
+            if wanted and ahead:
+                following = self.foresee(sampler, state.key, upcoming.round, upcoming.cohort, resident, wanted)
+            state, records = chunk(self._lend(state, store, clients), resident, jnp.int32(upcoming.rounds), feed)
+            if wanted and ahead:
+                prepared = self.load(following.clients, following.present)  # while the chunk runs
+            records = jax.tree.map(np.asarray, records)
+            state = self._take_back(state, store, clients)
+            yield state, records, upcoming.rounds
+            if not wanted:
+                return
+            if not ahead:
+                following = self.foresee(sampler, state.key, state.round, state.cohort, resident, 1)
+                prepared = self.load(following.clients, following.present)
+            upcoming, (feed, clients) = following, prepared
+
+    def finalise(self, final: Callable[..., State], state: State, resident: Resident) -> State:
+        """Runs the work after the federation on every client, a few at a time.
+
+        Args:
+            final: the compiled program, ``(state, resident, seats) -> state``.
+            state: the state after the federation.
+            resident: the population's table.
+        """
+        store = None if self._store is None else jax.tree.map(np.array, (state.clients, state.links_clients))
+        total, start = self._population.num_clients, 0
+        width = min(total, self._store or total, SEATS_AT_ONCE * self._mesh.size)
+        while start < total:
+            few = min(width, total - start)
+            seats = self._seat(start, width, few, resident)
+            while self._needed(*_one_round(seats))[0] > self.capacity:
+                few //= 2
+                seats = self._seat(start, width, few, resident)
+            feed, clients = self.load(*_one_round(seats))
+            seats = seats._replace(first=feed.first[0], slot=feed.slots[0])
+            state = final(self._lend(state, store, clients), resident._replace(arrays=feed.arrays), seats)
+            state = self._take_back(state, store, clients)
+            start += few
+        return state
+
+    def _seat(self, start: int, width: int, few: int, resident: Resident) -> rounds.Seats:
+        """`width` clients from `start` on, of whom the first `few` are present."""
+        clients = np.minimum(start + np.arange(width), self._population.num_clients - 1).astype(np.int32)
+        return rounds.seat(synchronous(jnp.asarray(clients), jnp.arange(width) < few), resident, self._mesh.size)
+
+    def example(self, state: State, seats: int) -> tuple[State, Feed]:
+        """A state and a feed of the shapes that a chunk of rounds is given."""
+        nobody = np.zeros((0, seats), np.int32)
+        store = None if self._store is None else (state.clients, state.links_clients)
+        feed, clients = self.load(nobody, nobody.astype(bool))
+        return self._lend(state, store, clients), feed
+
+    def _lend(self, state: State, store: Any, clients: np.ndarray) -> State:
+        """The state with the states of these clients alone, padded to the store's rows."""
+        if store is None or self._store is None:
+            return state
+        rows = np.zeros(self._store, np.int64)
+        rows[: len(clients)] = clients
+        given, links = jax.tree.map(lambda leaf: leaf[rows], store)
+        return state._replace(clients=given, links_clients=links)
+
+    def _take_back(self, state: State, store: Any, clients: np.ndarray) -> State:
+        """The state with every client's state, those of these clients being new."""
+        if store is None:
+            return state
+        for leaf, new in zip(jax.tree.leaves(store), jax.tree.leaves((state.clients, state.links_clients)), strict=True):
+            leaf[clients] = np.asarray(new)[: len(clients)]
+        return state._replace(clients=store[0], links_clients=store[1])
+
+
+def _one_round(seats: rounds.Seats) -> tuple[np.ndarray, np.ndarray]:
+    """Clients and presence, [1, seats]."""
+    return np.asarray(seats.clients)[None], np.asarray(seats.present)[None]
+
+
+def parts(population: Population, budget: int | None, size: int) -> Iterator[tuple[Population, int, int, int]]:
+    """A population in parts that fit on a device, for passes over all of it.
+
+    Args:
+        population: the clients.
+        budget: bytes that rows may take; None is no bound.
+        size: rows of a tile, which no two clients share.
+
+    Yields:
+        ``(part with its rows in memory, position of its first client, rows, tiles)``; the last two are the same for all parts, room for
+        the largest.
+    """
+    row = sum(leaf.dtype.itemsize * int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(population.spec))
+    if budget is None and not population.loaded:
+        yield population, 0, population.num_examples, 0
+        return
+    rows = max((budget or STREAM_BYTES) // row, int(population.sizes.max()))
+    tiles = 2 * -(-rows // size)
+    ends_rows, ends_tiles = population.offsets[1:], np.cumsum(-(-population.sizes // size))
+    start = 0
+    while start < population.num_clients:
+        before = (ends_rows[start - 1], ends_tiles[start - 1]) if start else (0, 0)
+        fits = (ends_rows - before[0] <= rows) & (ends_tiles - before[1] <= tiles)
+        stop = int(np.searchsorted(~fits[start:], True)) + start
+        yield population.read(np.arange(start, stop)), start, rows, tiles
+        start = stop
