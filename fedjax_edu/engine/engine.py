@@ -28,6 +28,7 @@ from fedjax_edu.engine.resident import Resident, filled, place
 from fedjax_edu.engine.schedule import LocalRows, replay_round
 from fedjax_edu.engine.state import Evaluation, Info, State
 from fedjax_edu.engine.streaming import Stream, parts
+from fedjax_edu.engine.tuning import choose
 
 TILES_AT_ONCE = 16
 CLIENTS_AT_ONCE = 4096
@@ -321,21 +322,26 @@ class Engine:
         """The programs for parameters of this structure; there is one structure in an engine's life, save for rare reuse."""
         form = jax.tree.structure(params), tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(params))
         if form not in self._programs:
+            everyone = jnp.arange(self.population.num_clients, dtype=jnp.int32)
+            shapes = jax.eval_shape(partial(self._begin, self._resident), params, jax.eval_shape(lambda: jax.random.key(0)), everyone)
+            metrics = checks.check_losses(self._algorithm, params, self.population, self._longest)
+            if self.layout.lanes is None:
+                share = self._seats // self.layout.mesh.size
+                choice = choose(self._stages[0], shapes, self._resident, self.population, self.layout, share)
+                self.layout = self.layout._replace(lanes=choice.lanes, reason=choice.reason)
             program = rounds.Program(
                 algorithm=self._algorithm._replace(stages=self._stages),
                 chain=self._chain,
                 modules=self._modules or assign(params),
-                metrics=checks.check_losses(self._algorithm, params, self.population, self._longest),
+                metrics=metrics,
                 mesh=self.layout.mesh,
-                lanes=self.layout.lanes,
+                lanes=self.layout.lanes or 1,
                 longest=self._longest,
                 measured=self._measured,
                 measuring_batch=self._measuring_batch,
                 report_rejected=self._report_rejected,
                 streamed=self.layout.budget is not None,
             )
-            everyone = jnp.arange(self.population.num_clients, dtype=jnp.int32)
-            shapes = jax.eval_shape(partial(self._begin, self._resident), params, jax.eval_shape(lambda: jax.random.key(0)), everyone)
             chunk = partial(rounds.run_chunk, program, self._sampler, self.layout.chunk)
             bytes_ = traffic(program, shapes, self._resident)
             checks.check_channels(self._chain, {name for stage in bytes_.up for name in stage})

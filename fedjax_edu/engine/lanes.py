@@ -199,7 +199,7 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
 
     def _advance_phase(number: int, active: jax.Array, carry: _Carry) -> _Carry:
         def step_all(local: Tree, report: Report | None) -> tuple[Tree, Report]:
-            local, observed = _over_lanes(lambda *lane: advance(number, *lane), lanes)(local, carry.slot, carry.step)
+            local, observed = over_lanes(lambda *lane: advance(number, *lane), lanes)(local, carry.slot, carry.step)
             return local, trees.add(report, observed)
 
         measures = work.measured and number == final
@@ -294,7 +294,7 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
     return jax.lax.while_loop(lambda c: jnp.any(c.slot < count), tick, carry).outcome
 
 
-def _over_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
+def over_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
     """Maps a function over the lane axis; a single lane has no axis inside, since XLA:CPU multiplies plain matrices faster."""
     if lanes > 1:
         return jax.vmap(function)

@@ -21,14 +21,16 @@ class Layout(NamedTuple):
 
     Args:
         mesh: devices.
-        lanes: of each device.
+        lanes: of each device; None until parameters are known, of which it depends how many are best.
+        reason: why so many.
         chunk: rounds that one call of the compiled program runs at most.
         budget: bytes of each device through which rows stream; None where they are resident.
         host_states: whether the clients' own states live on the host.
     """
 
     mesh: Mesh
-    lanes: int
+    lanes: int | None
+    reason: str
     chunk: int
     budget: int | None
     host_states: bool
@@ -40,7 +42,8 @@ class ExecutionPlan:
 
     Args:
         lanes: clients trained at the same time on each device; memory grows with it, results do not change.
-            ``"auto"`` takes 8 on CPUs and 64 on accelerators, never more than the cohort has work for.
+            ``"auto"`` times the local step with a few numbers of lanes when it first sees parameters, keeps what it measured on disk
+            and takes the fastest; it logs its reason, which is ``engine.layout.reason`` too.
         mesh: devices with an axis named ``clients``; None is all devices of the default backend.
         chunk: rounds that one call of the compiled program runs at most.
         resident_bytes: what rows of the population may take of each device. A larger population, and one whose rows are read by a
@@ -86,10 +89,14 @@ class ExecutionPlan:
         if platform == "cpu" and jax.device_count() == 1:
             _say_one_device(os.cpu_count() or 1)
         share = math.ceil(capacity / mesh.size)
-        wanted = (8 if platform == "cpu" else 64) if isinstance(self.lanes, str) else self.lanes
+        lanes: int | None
+        if not isinstance(self.lanes, str):
+            lanes, reason = int(max(1, min(self.lanes, share))), "as asked for"
+        else:
+            lanes, reason = (None, "not known before parameters are") if share > 1 else (1, "a device has no more than one client")
         streams = row_bytes is None or self.client_states == "host" or row_bytes > (self.resident_bytes or row_bytes)
         budget = self.resident_bytes or (STREAM_BYTES if row_bytes is None else 2 * row_bytes)
-        return Layout(mesh, int(max(1, min(wanted, share))), int(self.chunk), budget if streams else None, self.client_states == "host")
+        return Layout(mesh, lanes, reason, int(self.chunk), budget if streams else None, self.client_states == "host")
 
 
 @functools.cache
