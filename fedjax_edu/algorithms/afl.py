@@ -10,6 +10,7 @@ import optax
 
 from fedjax_edu.algorithms import local_sgd, risk
 from fedjax_edu.algorithms.fedavg import fedavg
+from fedjax_edu.algorithms.hyperparameters import Hyperparameters
 from fedjax_edu.core.algorithm import Aggregates, Algorithm, Channel, ClientInfo, Meta
 from fedjax_edu.core.errors import check_number
 from fedjax_edu.core.local import LocalTraining
@@ -22,6 +23,7 @@ class AflState(NamedTuple):
 
     params: Params
     optimizer: optax.OptState
+    client_optimizer: Hyperparameters
     mixture: jax.Array
     mixture_rate: jax.Array
     holders: jax.Array

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_edu.algorithms import arguments, local_sgd, server
+from fedjax_edu.algorithms import arguments, hyperparameters, local_sgd, server
 from fedjax_edu.algorithms.server import ServerState, State
 from fedjax_edu.core import loss as losses
 from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregates, Algorithm, Channel, ClientInfo, Meta, Phase, Report, Stage
@@ -65,10 +65,11 @@ def fedavg(
     def init_server(params: Params, meta: Meta) -> ServerState:
         if fine_tuning is not None and not meta.modules.has("personal"):
             raise ArgumentError("fine_tuning", fine_tuning, "assign personal modules for it to train, or leave it out")
-        return ServerState(params, server.init(server_optimizer, params.shared))
+        own = hyperparameters.of(client_optimizer, local_sgd.trainable(params))
+        return ServerState(params, server.init(server_optimizer, params.shared), own)
 
     def begin(state: State, personal: Tree, info: ClientInfo, key: jax.Array) -> local_sgd.Local:
-        return local_sgd.start(client_optimizer, state.params.shared, personal)
+        return local_sgd.start(client_optimizer, state.client_optimizer, state.params.shared, personal)
 
     def step(state: State, local: local_sgd.Local, batch: Batch, key: jax.Array) -> tuple[local_sgd.Local, Report]:
         slope, report = local_sgd.gradient(standard, local.params, state.params.frozen, batch, key)

@@ -9,6 +9,7 @@ import optax
 
 from fedjax_edu.algorithms import local_sgd
 from fedjax_edu.algorithms.fedavg import fedavg
+from fedjax_edu.algorithms.hyperparameters import Hyperparameters
 from fedjax_edu.core import trees
 from fedjax_edu.core.algorithm import Aggregates, Algorithm, Channel, ClientInfo, Meta
 from fedjax_edu.core.errors import ArgumentError, check_integer
@@ -22,6 +23,7 @@ class FedBuffState(NamedTuple):
 
     params: Params
     optimizer: optax.OptState
+    client_optimizer: Hyperparameters
     history: Tree
 
 

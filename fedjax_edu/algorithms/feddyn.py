@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_edu.algorithms import local_sgd, server
+from fedjax_edu.algorithms import hyperparameters, local_sgd, server
 from fedjax_edu.algorithms.fedavg import fedavg
+from fedjax_edu.algorithms.hyperparameters import Hyperparameters
 from fedjax_edu.core.algorithm import Aggregates, Algorithm, Channel, ClientInfo, Meta, Phase, Report
 from fedjax_edu.core.errors import check_positive
 from fedjax_edu.core.local import Batch, LocalTraining
@@ -17,9 +18,10 @@ from fedjax_edu.core.trees import Tree, float_dtype, global_norm
 
 
 class FedDynState(NamedTuple):
-    r"""Parameters, the server's memory h over shared modules, :math:`\alpha`, and the sum of all clients' weights."""
+    r"""Parameters, the client optimiser's hyper-parameters, the memory h over shared modules, :math:`\alpha`, all clients' weight."""
 
     params: Params
+    client_optimizer: Hyperparameters
     memory: Tree
     alpha: jax.Array
     population: jax.Array
@@ -81,7 +83,7 @@ def feddyn(
     def init_server(params: Params, meta: Meta) -> FedDynState:
         zero = jax.tree.map(jnp.zeros_like, params.shared)
         strength, population = (jnp.asarray(value, float_dtype()) for value in (alpha, meta.total(weighting)))
-        return FedDynState(params, zero, strength, population)
+        return FedDynState(params, hyperparameters.of(client_optimizer, local_sgd.trainable(params)), zero, strength, population)
 
     def start(state: FedDynState, client: FedDynClient, info: ClientInfo, key: jax.Array) -> Regularised:
         return Regularised(training.start(state, client.personal, info, key), client.gradient)

@@ -65,7 +65,7 @@ def fednova(
     def start(state: ServerState, personal: Tree, info: ClientInfo, key: jax.Array) -> Normalised:
         begun = training.start(state, personal, info, key)
         zeros = jax.tree.map(lambda leaf: jnp.zeros((), float_dtype()), begun.params)
-        return Normalised(begun, local_sgd.start(client_optimizer, zeros, zeros))
+        return Normalised(begun, local_sgd.start(client_optimizer, state.client_optimizer, zeros, zeros))
 
     def step(state: ServerState, own: Normalised, batch: Batch, key: jax.Array) -> tuple[Normalised, Report]:
         trained, report = training.phases[0].step(state, own.training, batch, key)

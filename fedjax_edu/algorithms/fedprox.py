@@ -9,6 +9,7 @@ import optax
 
 from fedjax_edu.algorithms import local_sgd
 from fedjax_edu.algorithms.fedavg import fedavg
+from fedjax_edu.algorithms.hyperparameters import Hyperparameters
 from fedjax_edu.core.algorithm import Algorithm, Meta, Phase, Report
 from fedjax_edu.core.errors import check_number
 from fedjax_edu.core.local import Batch, LocalTraining
@@ -21,6 +22,7 @@ class FedProxState(NamedTuple):
 
     params: Params
     optimizer: optax.OptState
+    client_optimizer: Hyperparameters
     mu: jax.Array
 
 

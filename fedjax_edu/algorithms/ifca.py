@@ -9,6 +9,7 @@ import optax
 
 from fedjax_edu.algorithms import local_sgd
 from fedjax_edu.algorithms.fedavg import fedavg
+from fedjax_edu.algorithms.hyperparameters import Hyperparameters
 from fedjax_edu.algorithms.server import ServerState
 from fedjax_edu.core import trees
 from fedjax_edu.core.algorithm import Aggregates, Algorithm, Channel, ClientInfo, Meta, Phase, Report, Stage
@@ -31,6 +32,11 @@ class IfcaState(NamedTuple):
     params: Params
     clusters: ServerState
     weight: jax.Array
+
+    @property
+    def client_optimizer(self) -> Hyperparameters:
+        """Hyper-parameters of the client optimiser, which all clusters share."""
+        return trees.index(self.clusters.client_optimizer, 0)
 
 
 class IfcaClient(NamedTuple):
@@ -127,7 +133,7 @@ def ifca(
     def choose(state: IfcaState, own: Choosing, info: ClientInfo) -> Choosing:
         cluster = best(own)
         params = of_cluster(state, cluster)
-        begun = local_sgd.start(client_optimizer, params.shared, local_sgd.personal(params, own.training))
+        begun = local_sgd.start(client_optimizer, state.client_optimizer, params.shared, local_sgd.personal(params, own.training))
         return Choosing(begun, own.losses, cluster)
 
     def step(state: IfcaState, own: Choosing, batch: Batch, key: jax.Array) -> tuple[Choosing, Report]:

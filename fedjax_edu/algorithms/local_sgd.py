@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fedjax_edu.algorithms import hyperparameters
+from fedjax_edu.algorithms.hyperparameters import Hyperparameters
 from fedjax_edu.core.algorithm import ClientInfo, Report, observe
 from fedjax_edu.core.local import Batch
 from fedjax_edu.core.loss import Loss, LossFunction
@@ -20,11 +22,19 @@ class Local(NamedTuple):
     optimizer: optax.OptState
 
 
-def start(optimizer: optax.GradientTransformation, shared: Tree, personal: Tree) -> Local:
-    """A client at the beginning of its round: the server's shared modules, its own personal ones, a fresh optimiser."""
+def trainable(params: Params) -> Tree:
+    """What a client trains: shared and personal modules."""
+    return join(params.shared, params.personal)
+
+
+def start(optimizer: optax.GradientTransformation, values: Hyperparameters, shared: Tree, personal: Tree) -> Local:
+    """A client at the beginning of its round: the server's shared modules, its own personal ones, a fresh optimiser.
+
+    `values` are the optimiser's hyper-parameters, of those that ``optax.inject_hyperparams`` made visible.
+    """
     params = join(shared, personal)
     with jax.numpy_dtype_promotion("standard"):
-        return Local(params, optimizer.init(params))
+        return Local(params, hyperparameters.put(optimizer.init(params), values))
 
 
 def objective(loss: LossFunction, params: Tree, frozen: Tree, batch: Batch, key: jax.Array) -> tuple[jax.Array, Loss]:

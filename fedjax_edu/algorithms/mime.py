@@ -9,6 +9,7 @@ import optax
 
 from fedjax_edu.algorithms import local_sgd, server
 from fedjax_edu.algorithms.fedavg import fedavg
+from fedjax_edu.algorithms.hyperparameters import Hyperparameters
 from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregates, Algorithm, Channel, ClientInfo, Meta, Phase, Report, Stage
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.local import Batch, FullPass, LocalTraining
@@ -21,6 +22,7 @@ class MimeState(NamedTuple):
 
     params: Params
     optimizer: optax.OptState
+    client_optimizer: Hyperparameters
     statistics: optax.OptState
 
 
@@ -182,7 +184,8 @@ def _parts(
     def init_server(params: Params, meta: Meta) -> MimeState:
         if meta.modules.has("personal"):
             raise ArgumentError("modules", "personal modules", "share or freeze them: there is no centralised optimiser to imitate")
-        return MimeState(**base.init_server(params, meta)._asdict(), statistics=server.init(client_optimizer, params.shared))
+        begun = base.init_server(params, meta)._replace(client_optimizer={})  # they are part of the statistics
+        return MimeState(**begun._asdict(), statistics=server.init(client_optimizer, params.shared))
 
     def begin(shared: Controlled, client: tuple[()], info: ClientInfo, key: jax.Array) -> Passing:
         params = shared.state.params.shared

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fedjax_edu.algorithms.hyperparameters import Hyperparameters
 from fedjax_edu.core.algorithm import Aggregate
 from fedjax_edu.core.modules import NO_MODULE, Params
 from fedjax_edu.core.trees import Tree, global_norm
@@ -15,10 +16,11 @@ State = Any
 
 
 class ServerState(NamedTuple):
-    """The federation's parameters and the server optimiser's state over the shared ones."""
+    """The federation's parameters, the server optimiser's state over the shared ones, and hyper-parameters of the client optimiser."""
 
     params: Params
     optimizer: optax.OptState
+    client_optimizer: Hyperparameters
 
 
 def init(optimizer: optax.GradientTransformation, shared: Tree) -> optax.OptState:

@@ -9,6 +9,7 @@ import optax
 
 from fedjax_edu.algorithms import local_sgd, risk
 from fedjax_edu.algorithms.fedavg import fedavg
+from fedjax_edu.algorithms.hyperparameters import Hyperparameters
 from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregates, Algorithm, Channel, ClientInfo, Meta
 from fedjax_edu.core.errors import check_number
 from fedjax_edu.core.local import LocalTraining
@@ -23,6 +24,7 @@ class TermState(NamedTuple):
 
     params: Params
     optimizer: optax.OptState
+    client_optimizer: Hyperparameters
     tilt: jax.Array
     risk: jax.Array
 

@@ -167,10 +167,13 @@ def check_function(fn: Any) -> None:
         raise ArgumentError("fn", f"{name}{signature}", "take (params, batch)") from error
 
 
-def check_state(state: Any, x64: bool) -> None:
-    """Checks that a state is one, and that the precision is the one that the engine was built for."""
+def check_state(state: Any, x64: bool, stacked: bool) -> None:
+    """Checks that a state is one, stacked only where that can be, and that the precision is the one the engine was built for."""
     if not isinstance(state, State):
         raise ArgumentError("state", state, "pass the state that engine.init or engine.run returned")
+    if state.members is not None and not stacked:
+        remedy = "pass one of them, state.member(0); runs of a population that streams are not stacked"
+        raise ArgumentError("state", f"{state.members} stacked states", remedy)
     check_precision(x64)
 
 

@@ -143,16 +143,19 @@ class Engine:
     def run(self, state: State, rounds: int) -> tuple[State, Info]:
         """Runs rounds; any number of them reuses one compiled program. The arguments stay valid.
 
+        States of several runs that are stacked leaf by leaf run side by side: their clients wait in one queue.
+        :func:`fedjax_edu.study.sweep` stacks them.
+
         Args:
-            state: from :meth:`init` or an earlier run.
+            state: from :meth:`init` or an earlier run, or several of them stacked.
             rounds: how many, 0 or more.
 
         Returns:
-            The state after, and what each round reported, leaves [rounds, ...].
+            The state after, and what each round reported, leaves [rounds, ...]; of stacked states [rounds, members, ...].
         """
         checks.check_rounds(rounds)
-        self._check(state)
-        compiled = self._compiled(state.params)
+        self._check(state, stacked=True)
+        compiled = self._compiled(_one(state).params)
         chunks: list[Any] = []
         for after, records, active in self._chunks(compiled, state, int(rounds)):
             state = after
@@ -162,13 +165,14 @@ class Engine:
 
     def _chunks(self, compiled: "_Compiled", state: State, left: int) -> Iterator[tuple[State, Any, int]]:
         """The state and NumPy records after each chunk of rounds, and how many rounds it had; one chunk at least."""
+        chunk = compiled.chunk if state.members is None else self._side_by_side(compiled, state.members)
         if self._stream is not None:
             ahead = not (self._cohort.adaptive or self._cohort.stale)
             yield from self._stream.run(compiled.chunk, self._sampler, ahead, state, self._resident, left)
             return
         while True:
             active = min(left, self.layout.chunk)
-            state, records = compiled.chunk(state, self._resident, jnp.int32(active), None)
+            state, records = chunk(state, self._resident, jnp.int32(active), None)
             yield state, jax.tree.map(np.asarray, records), active
             left -= active
             if not left:
@@ -314,9 +318,18 @@ class Engine:
             arrays = jax.device_put(padded, self._replicated)
             yield arrays, *tiles.cut(part, self.population.ids, TILES_AT_ONCE, self.layout.mesh, size, count), start
 
-    def _check(self, state: State) -> None:
-        checks.check_state(state, self._x64)
-        checks.check_form(state, self._compiled(state.params).form)
+    def _check(self, state: State, stacked: bool = False) -> None:
+        checks.check_state(state, self._x64, stacked and self._stream is None)
+        checks.check_form(_one(state), self._compiled(_one(state).params).form)
+
+    def _side_by_side(self, compiled: "_Compiled", members: int) -> jax.stages.Wrapped:
+        """The program that runs several members, whose clients wait in one queue."""
+        if members not in compiled.side_by_side:
+            chunk = partial(rounds.run_chunk, compiled.program, self._sampler, self.layout.chunk)
+            together = jax.vmap(chunk, in_axes=(0, None, None, None), out_axes=(0, 1))
+            sharding = rounds.state_sharding(self.layout.mesh, self.population.num_clients, stacked=True)
+            compiled.side_by_side[members] = jax.jit(together, out_shardings=(sharding, self._replicated))
+        return compiled.side_by_side[members]
 
     def _compiled(self, params: Tree) -> "_Compiled":
         """The programs for parameters of this structure; there is one structure in an engine's life, save for rare reuse."""
@@ -352,8 +365,16 @@ class Engine:
                 chunk=jax.jit(chunk, out_shardings=(self._sharding, self._replicated)),
                 final=jax.jit(partial(rounds.run_final, program), out_shardings=self._sharding),
                 losses=jax.jit(partial(rounds.losses, program)),
+                side_by_side={},
             )
         return self._programs[form]
+
+
+def _one(state: State) -> State:
+    """A state, or the shapes of one of several stacked ones."""
+    if not isinstance(state, State) or state.members is None:
+        return state
+    return jax.eval_shape(lambda state: state.member(0), state)
 
 
 class _Compiled(NamedTuple):
@@ -365,3 +386,4 @@ class _Compiled(NamedTuple):
     chunk: jax.stages.Wrapped
     final: jax.stages.Wrapped
     losses: jax.stages.Wrapped
+    side_by_side: dict[int, jax.stages.Wrapped]

@@ -32,6 +32,7 @@ class Queue(NamedTuple):
         steps: int32 [Q, phases], local steps of each phase, a measuring phase included.
         key: the client's key of this round.
         info: what algorithms may know of it.
+        member: int32, the run that the client trains in, where several share the queue; 0 where there is one.
     """
 
     first: jax.Array
@@ -39,10 +40,11 @@ class Queue(NamedTuple):
     steps: jax.Array
     key: jax.Array
     info: ClientInfo
+    member: jax.Array
 
 
 class Totals(NamedTuple):
-    """Sums over the accepted clients.
+    """Sums over the accepted clients; with a leading axis [members] where several runs share the queue.
 
     Args:
         channels: ``{name: (sum of weight times value, weights [modules], contributors int32 [modules])}``.
@@ -97,6 +99,8 @@ class Work(NamedTuple):
         lanes: clients trained at the same time.
         longest: examples of the largest client.
         seats: clients that a round has room for, over all devices.
+        members: runs that share the queue; None where there is one, and then nothing has an axis of members.
+        own: for each leaf of what the stage broadcast, and of the links' server state, whether it has an axis of members.
     """
 
     stage: Stage
@@ -107,6 +111,14 @@ class Work(NamedTuple):
     lanes: int
     longest: int
     seats: int
+    members: int | None = None
+    own: tuple[Tree, Tree] = ((), ())
+
+    def of(self, member: jax.Array, shared: Tree, links_server: Tree) -> tuple[Tree, Tree]:
+        """What the stage broadcast, and the links' server state, for one member."""
+        if self.members is None:
+            return shared, links_server
+        return jax.tree.map(lambda leaf, own: leaf[member] if own else leaf, (shared, links_server), self.own)
 
 
 class _Carry(NamedTuple):
@@ -159,7 +171,7 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
     Returns:
         An :class:`Outcome` of this device; nothing has crossed devices yet.
     """
-    order = jnp.argsort(~queue.present, stable=True)
+    order = jnp.lexsort((-jnp.sum(queue.steps, axis=1), ~queue.present))
     count = jnp.sum(queue.present).astype(jnp.int32)
     last = queue.present.shape[0] - 1
     lanes = min(work.lanes, last + 1)
@@ -171,9 +183,12 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
     def row(slot: jax.Array) -> jax.Array:
         return order[jnp.minimum(slot, last)]
 
+    def given(at: jax.Array) -> tuple[Tree, Tree]:
+        return work.of(queue.member[at], shared, links_server)
+
     def begin(states: Tree, slot: jax.Array) -> Tree:
         at = row(slot)
-        info = trees.index(queue.info, at)
+        info, shared = trees.index(queue.info, at), given(at)[0]
         local = work.stage.start(shared, trees.index(states, at), info, fold(queue.key[at], ClientPurpose.START))
         return phases[0].enter(shared, local, info)
 
@@ -181,7 +196,7 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         at, phase = row(slot), phases[number]
         rows, valid = draw(phase.data, queue.key[at], order_number(phases, number), step, queue.info.examples[at], work.longest)
         examples = trees.index(data, queue.first[at] + rows)
-        local, report = phase.step(shared, local, Batch(examples, valid), fold(queue.key[at], *step_purpose(phases, number), step))
+        local, report = phase.step(given(at)[0], local, Batch(examples, valid), fold(queue.key[at], *step_purpose(phases, number), step))
         return local, zero if report is None else report
 
     def tick(carry: _Carry) -> _Carry:
@@ -217,7 +232,8 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         return carry._replace(after=report) if measures else carry._replace(report=report)
 
     def enter_next(carry: _Carry, lane: jax.Array) -> _Carry:
-        info, local = trees.index(queue.info, row(carry.slot[lane])), trees.index(carry.local, lane)
+        at = row(carry.slot[lane])
+        info, local, shared = trees.index(queue.info, at), trees.index(carry.local, lane), given(at)[0]
         branches = [lambda local, enter=phase.enter: enter(shared, local, info) for phase in phases[1:]]
         local = jax.lax.switch(carry.phase[lane], branches, local)
         return carry._replace(
@@ -230,6 +246,7 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
     def flush(carry: _Carry, lane: jax.Array) -> _Carry:
         at = row(carry.slot[lane])
         info, outcome = trees.index(queue.info, at), carry.outcome
+        shared, links_server = given(at)
         channels, state, weight = work.stage.finish(shared, trees.index(carry.local, lane), info)
         accepted = _summable(work, channels) & trees.all_finite(state)
         context = Context(fold(queue.key[at], ClientPurpose.LINKS), info, work.modules)
@@ -241,10 +258,12 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         after = None if carry.after is None else trees.index(carry.after, lane)
         report = trees.index(carry.report, lane)
         steps = jnp.sum(jnp.where(is_training, queue.steps[at], 0))
-        totals = _accumulate(work.modules, outcome.totals, summed, weight, report, after, steps, statistics)
+        before = outcome.totals if work.members is None else trees.index(outcome.totals, queue.member[at])
+        totals = _accumulate(work.modules, before, summed, weight, report, after, steps, statistics)
+        totals = trees.select(accepted, totals, before)
         stacks = {name: trees.put(outcome.stacks[name], at, _stacked(channel, accepted, work.modules)) for name, channel in kept.items()}
         outcome = outcome._replace(
-            totals=trees.select(accepted, totals, outcome.totals),
+            totals=totals if work.members is None else trees.put(outcome.totals, queue.member[at], totals),
             states=trees.put(outcome.states, at, state),
             links_states=trees.put(outcome.links_states, at, links_state),
             rejected=outcome.rejected.at[at].set(~accepted),
@@ -328,9 +347,10 @@ def _empty(
 
     def finish() -> Any:
         info = trees.index(queue.info, 0)
-        channels, _, _ = work.stage.finish(shared, trees.index(local, 0), info)
+        own, own_links = work.of(jnp.int32(0), shared, links_server)
+        channels, _, _ = work.stage.finish(own, trees.index(local, 0), info)
         context = Context(queue.key[0], info, work.modules)
-        channels, _, statistics = work.links.client(links_server, trees.index(links_states, 0), channels, context)
+        channels, _, statistics = work.links.client(own_links, trees.index(links_states, 0), channels, context)
         private.update({name: channel.private for name, channel in channels.items()})
         return {name: channel.value for name, channel in channels.items()}, statistics
 
@@ -347,7 +367,10 @@ def _empty(
             channels[name] = (total, jnp.zeros(modules, dtype), jnp.zeros(modules, jnp.int32))
     zero, report = jnp.int32(0), _zero_report(work.metrics)
     links = {name: jnp.zeros((), dtype) for name in statistics}
-    return Totals(channels, report, report if work.measured else None, zero, zero, zero, links), stacks
+    totals = Totals(channels, report, report if work.measured else None, zero, zero, zero, links)
+    if work.members is not None:
+        totals = jax.tree.map(lambda leaf: jnp.zeros((work.members, *leaf.shape), leaf.dtype), totals)
+    return totals, stacks
 
 
 def _summable(work: Work, channels: dict[str, Channel]) -> jax.Array:

@@ -41,7 +41,8 @@ def traffic(program: Program, state: State, resident: Resident) -> Traffic:
 
 def to_info(records: Any, program: Program, bytes_: Traffic) -> Info:
     """Means, ratios and bytes of records whose leaves are NumPy arrays [rounds, ...]."""
-    bytes_up = np.zeros(len(records.participants), np.int64)
+    bytes_up = np.zeros(records.participants.shape, np.int64)
+    steps_run = records.steps_run if records.steps_run.ndim == 1 else records.steps_run.sum(1, keepdims=True)  # members share the lanes
     for contributors, sizes in zip(records.contributors, bytes_.up, strict=True):
         for name, count in contributors.items():
             bytes_up += count.astype(np.int64) @ sizes[name]
@@ -53,7 +54,7 @@ def to_info(records: Any, program: Program, bytes_: Traffic) -> Info:
             rejected=records.rejected,
             examples=records.examples,
             steps=records.steps,
-            utilisation=np.where(records.ticks > 0, records.steps_run / (np.maximum(records.ticks, 1) * program.slots), 1.0),
+            utilisation=np.where(records.ticks > 0, steps_run / (np.maximum(records.ticks, 1) * program.slots), 1.0),
             update_norm=records.server["update_norm"],
             algorithm={name: value for name, value in records.server.items() if name != "update_norm"},
             cohort=records.cohort,

@@ -254,7 +254,7 @@ def run_stages(
         keys = jax.vmap(lambda client, number=number: fold(key, client, number))(resident.ids[rows])
         table = tables + number
         info = resident.infos(rows, seats.staleness, table, len(stage.phases) - measured, len(program.modules.names))
-        queue = Queue(seats.first, present & ~rejected, resident.steps[table][rows], keys, info)
+        queue = Queue(seats.first, present & ~rejected, resident.steps[table][rows], keys, info, jnp.zeros_like(rows))
         outcome = over_devices(work, program)(shared, links_server, resident.arrays, queue, states, links_states)
         states, links_states, rejected = outcome.states, outcome.links_states, rejected | outcome.rejected
         server_key = fold(key, NOBODY, number)
@@ -317,10 +317,63 @@ def over_devices(work: Work, program: Program) -> Callable[..., Outcome]:
 
     Replication is not checked (``check_vma=False``): a checked ``shard_map`` would sum the gradients of replicated
     parameters over devices, and clients would leak into each other.
+
+    Under ``vmap`` over members, runs that differ in their states, the clients of all of them wait in one queue: a batched loop
+    would go on in every member until the last is done, and turn each branch into a copy of everything.
     """
+
+    def on_devices(*arguments: Any) -> Outcome:
+        return _mapped(work, program, arguments)
+
+    def side_by_side(members: int, batched: list[Any], *arguments: Any) -> tuple[Outcome, Any]:
+        shared, links_server, arrays, *seats = arguments
+        if any(jax.tree.leaves(batched[2])):
+            raise AssertionError("members train on one population")
+        together = work._replace(members=members, own=(batched[0], batched[1]))
+        queue, states, links_states = jax.tree.map(partial(_every_member, members), tuple(seats), tuple(batched[3:]))
+        queue = queue._replace(member=jnp.broadcast_to(jnp.arange(members, dtype=jnp.int32)[:, None], queue.present.shape))
+        outcome = _mapped(
+            together,
+            program,
+            (shared, links_server, arrays, *jax.tree.map(partial(_by_device, program.mesh.size), (queue, states, links_states))),
+        )
+        by_seat = outcome.states, outcome.links_states, outcome.rejected, outcome.reports, outcome.stacks
+        states, links_states, rejected, reports, stacks = jax.tree.map(partial(_by_member, program.mesh.size, members), by_seat)
+        ticks = jnp.broadcast_to(outcome.ticks, members)
+        outcome = Outcome(outcome.totals, states, links_states, rejected, reports, stacks, ticks)
+        return outcome, jax.tree.map(lambda _: True, outcome)
+
+    mapped = jax.custom_batching.custom_vmap(on_devices)
+    mapped.def_vmap(side_by_side)
+    return mapped
+
+
+def _every_member(members: int, leaf: jax.Array, batched: bool) -> jax.Array:
+    """A leaf [seats, ...] or [members, seats, ...] as the latter."""
+    return leaf if batched else jnp.broadcast_to(leaf, (members, *leaf.shape))
+
+
+def _by_device(devices: int, leaf: jax.Array) -> jax.Array:
+    """Seats [members, devices * Q, ...] as [devices * members * Q, ...]: each device has its seats of every member.
+
+    Members are dealt from different devices on, or one device would have the longest client of each.
+    """
+    members, seats, *shape = leaf.shape
+    block = np.subtract.outer(np.arange(devices), np.arange(members)) % devices
+    return leaf.reshape(members, devices, -1, *shape)[np.arange(members), block].reshape(members * seats, *shape)
+
+
+def _by_member(devices: int, members: int, leaf: jax.Array) -> jax.Array:
+    """The other way round."""
+    _, *shape = leaf.shape
+    device = np.add.outer(np.arange(members), np.arange(devices)) % devices
+    return leaf.reshape(devices, members, -1, *shape)[device, np.arange(members)[:, None]].reshape(members, -1, *shape)
+
+
+def _mapped(work: Work, program: Program, arguments: tuple[Any, ...]) -> Outcome:
     mesh = program.mesh
     if mesh.size == 1:
-        return lambda *arguments: run_queue(work, *arguments)
+        return run_queue(work, *arguments)
     everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
 
     def on_device(*arguments: Any) -> tuple[Any, ...]:
@@ -336,7 +389,7 @@ def over_devices(work: Work, program: Program) -> Callable[..., Outcome]:
         out_specs=(everywhere, split, split, split, split, split, everywhere),
         check_vma=False,
     )
-    return lambda *arguments: Outcome(*mapped(*arguments))
+    return Outcome(*mapped(*arguments))
 
 
 def _stacks(program: Program, outcome: Outcome, queue: Queue) -> dict[str, Stack]:
@@ -388,8 +441,8 @@ def _rejected_ids(flags: jax.Array, ids: jax.Array) -> jax.Array:
     return jnp.where(jnp.arange(len(flags)) < jnp.sum(flags), ids[at], jnp.uint32(NOBODY))
 
 
-def state_sharding(mesh: Mesh, clients: int) -> State:
-    """Where a state lives: stacked client states are split over devices when their number allows, the rest is replicated."""
+def state_sharding(mesh: Mesh, clients: int, stacked: bool = False) -> State:
+    """Where a state, or several stacked ones, live: client states are split over devices when their number allows, nothing else is."""
     everywhere: Any = NamedSharding(mesh, PartitionSpec())
-    store: Any = NamedSharding(mesh, PartitionSpec(AXIS)) if clients % mesh.size == 0 else everywhere
+    store: Any = NamedSharding(mesh, PartitionSpec(*[None] * stacked, AXIS)) if clients % mesh.size == 0 else everywhere
     return State(everywhere, everywhere, everywhere, store, everywhere, store, everywhere)

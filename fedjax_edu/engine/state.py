@@ -30,6 +30,15 @@ class State(NamedTuple):
     cohort: Any
 
     @property
+    def members(self) -> int | None:
+        """How many runs are stacked in it, one behind the other in each leaf; None for a single one."""
+        return None if self.round.ndim == 0 else len(self.round)
+
+    def member(self, number: int) -> "State":
+        """The state of one of several stacked runs."""
+        return jax.tree.map(lambda leaf: leaf[number], self)
+
+    @property
     def params(self) -> Tree:
         """The federation's parameters: shared and frozen modules, and the starting value of personal ones."""
         return self.server.params.merge()

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fedjax_edu.study.results import Result
     from fedjax_edu.study.robustness import RobustnessConfig, run_robustness
     from fedjax_edu.study.run import run_schools
+    from fedjax_edu.study.sweeping import Sweep, sweep
 
 __all__ = [
     "AlgorithmsConfig",
@@ -17,10 +18,12 @@ __all__ = [
     "Result",
     "RobustnessConfig",
     "SchoolsConfig",
+    "Sweep",
     "run_algorithms",
     "run_folds",
     "run_robustness",
     "run_schools",
+    "sweep",
     "tune_algorithms",
 ]
 
@@ -30,10 +33,12 @@ _HOME = {
     "Result": "results",
     "RobustnessConfig": "robustness",
     "SchoolsConfig": "config",
+    "Sweep": "sweeping",
     "run_algorithms": "algorithms",
     "run_folds": "folds",
     "run_robustness": "robustness",
     "run_schools": "run",
+    "sweep": "sweeping",
     "tune_algorithms": "algorithms",
 }
 

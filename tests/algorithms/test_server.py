@@ -33,7 +33,7 @@ def aggregate(seed: int, weights: list[float]) -> Aggregate:
 
 def step(optimizer, shared, state, update: Aggregate):
     """Shared parameters and the optimiser's state after one step."""
-    after, _ = server.step(optimizer, server.ServerState(MODULES.split(PARAMS)._replace(shared=shared), state), update)
+    after, _ = server.step(optimizer, server.ServerState(MODULES.split(PARAMS)._replace(shared=shared), state, {}), update)
     return after.params.shared, after.optimizer
 
 
