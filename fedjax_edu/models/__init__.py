@@ -1,17 +1,24 @@
-"""Flax NNX models and how the engine sees them: a pure function and a tree of arrays."""
+"""Models and their parts, and how the engine sees them: a pure function and a tree of arrays."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedjax_edu.models.convolution import conv2d
     from fedjax_edu.models.effects import SchoolEffects
     from fedjax_edu.models.function import functional
     from fedjax_edu.models.multitask import MultiTaskModel
     from fedjax_edu.models.tabular import TabularEncoder
 
-__all__ = ["MultiTaskModel", "SchoolEffects", "TabularEncoder", "functional"]
+__all__ = ["MultiTaskModel", "SchoolEffects", "TabularEncoder", "conv2d", "functional"]
 
-_HOME = {"MultiTaskModel": "multitask", "SchoolEffects": "effects", "TabularEncoder": "tabular", "functional": "function"}
+_HOME = {
+    "MultiTaskModel": "multitask",
+    "SchoolEffects": "effects",
+    "TabularEncoder": "tabular",
+    "conv2d": "convolution",
+    "functional": "function",
+}
 
 
 def __getattr__(name: str) -> Any:

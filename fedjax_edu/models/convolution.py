@@ -1,0 +1,76 @@
+"""A convolution that is quick inside a loop of local training, on every backend."""
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jax import lax
+
+from fedjax_edu.core.errors import ArgumentError
+
+
+def conv2d(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+    r"""Convolves images with a kernel: stride 1, borders padded with zeros so that images keep their size.
+
+    .. math:: y_{b,h,w,o} = \sum_{i,j,c} x_{b,\,h+i-p,\,w+j-q,\,c} \, k_{i,j,c,o}, \qquad
+        p = \lfloor (I - 1) / 2 \rfloor, \quad q = \lfloor (J - 1) / 2 \rfloor
+
+    GPUs and TPUs run ``jax.lax.conv_general_dilated``. On CPUs XLA differentiates that 5 to 12 times slower inside a loop than outside
+    (JAX issue 12868), and ``vmap`` over clients makes it a grouped convolution, which is slower still. There it is one matrix product,
+    in the form that writes fewer numbers a pixel:
+
+    * IJC: each pixel's patch in a row, times the kernel as an [IJC, O] matrix (im2col);
+    * JC + IO: each pixel's row of J neighbours, times the kernel as a [JC, IO] matrix; the I results of a pixel are then added where
+      the kernel's rows put them. It writes 480 numbers instead of 800 for a 5x5 kernel from 32 to 64 channels.
+
+    The choice is made for the platform that a program is compiled for, not for the default one, and leaves no branch in it.
+
+    Args:
+        inputs: x, float [B, H, W, C].
+        kernel: k, float [I, J, C, O].
+
+    Returns:
+        y, float [B, H, W, O].
+
+    Raises:
+        ArgumentError: not four axes each, or another number of channels.
+
+    >>> image = jnp.arange(9.0).reshape(1, 3, 3, 1)
+    >>> left_neighbour = jnp.zeros((1, 3, 1, 1)).at[0, 0].set(1.0)
+    >>> conv2d(image, left_neighbour)[0, :, :, 0].tolist()
+    [[0.0, 0.0, 1.0], [0.0, 3.0, 4.0], [0.0, 6.0, 7.0]]
+
+    Reference: Chellapilla, Puri, Simard (2006), "High performance convolutional neural networks for document processing".
+    """
+    if inputs.ndim != 4:
+        raise ArgumentError("inputs", inputs.shape, "use images [batch, height, width, channels]")
+    if kernel.ndim != 4 or kernel.shape[2] != inputs.shape[3]:
+        raise ArgumentError("kernel", kernel.shape, f"use [height, width, {inputs.shape[3]}, outputs]: the inputs have so many channels")
+    return lax.platform_dependent(inputs, kernel, cpu=_as_matrix_product, default=_native)
+
+
+def _native(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(inputs, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _as_matrix_product(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+    height, width, channels, outputs = kernel.shape
+    columns = _unfold(inputs, width, axis=2)
+    if height * width * channels <= width * channels + height * outputs:
+        return _unfold(columns, height, axis=1) @ rearrange(kernel, "i j c o -> (i j c) o")
+    return _fold(columns @ rearrange(kernel, "i j c o -> (j c) (i o)"), height, axis=1)
+
+
+def _unfold(images: jax.Array, size: int, axis: int) -> jax.Array:
+    """Every pixel's window of `size` pixels along an axis, side by side in its channels."""
+    return jnp.concatenate([_move(images, (size - 1) // 2 - i, axis) for i in range(size)], axis=3)
+
+
+def _fold(images: jax.Array, size: int, axis: int) -> jax.Array:
+    """Channels in `size` parts, part i of a pixel added to the pixel whose window has it in place i."""
+    return sum(_move(part, (size - 1) // 2 - i, axis) for i, part in enumerate(jnp.split(images, size, axis=3)))
+
+
+def _move(images: jax.Array, by: int, axis: int) -> jax.Array:
+    """Images shifted along an axis; zeros come in, what passes the border is lost."""
+    shift = [(by, -by, 0) if number == axis else (0, 0, 0) for number in range(images.ndim)]
+    return lax.pad(images, jnp.zeros((), images.dtype), shift)

@@ -1,0 +1,104 @@
+"""The convolution against XLA's own and against loops, with its gradients, wherever local training puts it."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType, PartitionSpec
+
+import fedjax_edu as fe
+from fedjax_edu.models.convolution import _as_matrix_product, _native
+
+SHAPES = [  # inputs, kernel: both forms of the matrix product, even and lopsided kernels, one larger than the image
+    ((3, 6, 5, 1), (5, 5, 1, 4)),
+    ((2, 7, 6, 8), (5, 5, 8, 3)),
+    ((2, 4, 5, 3), (2, 4, 3, 2)),
+    ((1, 6, 4, 2), (3, 1, 2, 5)),
+    ((2, 5, 5, 4), (1, 3, 4, 4)),
+    ((1, 2, 3, 3), (7, 7, 3, 2)),
+]
+FORMS = [_as_matrix_product, _native, fe.models.conv2d]
+
+
+def example(shapes, seed=0):
+    random = np.random.default_rng(seed)
+    return [jnp.asarray(random.normal(size=shape), jnp.float32) for shape in shapes]
+
+
+def loops(inputs, kernel):
+    """The definition, one product after another."""
+    (batch, height, width, _), (rows, columns, _, outputs) = inputs.shape, kernel.shape
+    result = np.zeros((batch, height, width, outputs))
+    for h, w, i, j in np.ndindex(height, width, rows, columns):
+        y, x = h + i - (rows - 1) // 2, w + j - (columns - 1) // 2
+        if 0 <= y < height and 0 <= x < width:
+            result[:, h, w] += inputs[:, y, x].astype(float) @ kernel[i, j].astype(float)
+    return result
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_values_are_those_of_the_definition(form, shapes):
+    inputs, kernel = example(shapes)
+    np.testing.assert_allclose(form(inputs, kernel), loops(np.asarray(inputs), np.asarray(kernel)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_gradients_are_those_of_xla(shapes):
+    inputs, kernel = example(shapes)
+    (direction,) = example([(*shapes[0][:3], shapes[1][3])], seed=1)
+
+    def slope(form):
+        return jax.grad(lambda *operands: jnp.sum(form(*operands) * direction), argnums=(0, 1))(inputs, kernel)
+
+    for form in (_as_matrix_product, fe.models.conv2d):
+        for ours, theirs in zip(slope(form), slope(_native), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def descend(form, inputs, kernels):
+    """A few steps of gradient descent for each client, clients side by side, as lanes run them."""
+
+    def client(inputs, kernel):
+        step = jax.grad(lambda kernel: jnp.mean(form(inputs, kernel) ** 2))
+        return lax.fori_loop(0, 3, lambda _, kernel: kernel - 0.1 * step(kernel), kernel)
+
+    return jax.vmap(client)(inputs, kernels)
+
+
+@pytest.mark.parametrize("shapes", SHAPES[:2])
+def test_it_trains_in_a_loop_under_vmap_on_many_devices(shapes):
+    inputs, kernels = example([(4, *shapes[0]), (4, *shapes[1])])
+    mesh = jax.make_mesh((4,), ("clients",), devices=jax.devices()[:4], axis_types=(AxisType.Auto,))
+    split = PartitionSpec("clients")
+    train = jax.shard_map(partial(descend, fe.models.conv2d), mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+    np.testing.assert_allclose(jax.jit(train)(inputs, kernels), descend(_native, inputs, kernels), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shapes", SHAPES[:2])
+def test_on_cpus_no_convolution_and_no_branch_is_compiled(shapes):
+    inputs, kernels = example([(2, *shapes[0]), (2, *shapes[1])])
+
+    def compiled(form):
+        return jax.jit(partial(descend, form)).lower(inputs, kernels).compile().as_text()
+
+    assert "convolution(" in compiled(_native)
+    assert "convolution(" not in compiled(fe.models.conv2d)
+    assert "conditional(" not in compiled(fe.models.conv2d)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kernel", "message"),
+    [
+        ((5, 5, 1), (3, 3, 1, 2), "inputs: got (5, 5, 1); use images"),
+        ((2, 5, 5, 1), (3, 3, 2), "kernel: got (3, 3, 2); use [height, width, 1, outputs]"),
+        ((2, 5, 5, 3), (3, 3, 1, 2), "kernel: got (3, 3, 1, 2); use [height, width, 3, outputs]"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(inputs, kernel, message):
+    with pytest.raises(fe.errors.ArgumentError) as error:
+        fe.models.conv2d(jnp.zeros(inputs), jnp.zeros(kernel))
+    assert str(error.value).startswith(message)
