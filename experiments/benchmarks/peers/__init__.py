@@ -1,0 +1,1 @@
+"""Rivals, each a persistent process that trains when it is told to."""
