@@ -5,6 +5,7 @@ same start, one epoch in stored order, so that final parameters agree and not on
 """
 
 import dataclasses
+import itertools
 import os
 from typing import Any, Self
 
@@ -208,7 +209,7 @@ def shapes(model: str) -> dict[str, tuple[int, ...]]:
 
 def _dense(widths: list[int]) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {}
-    for number, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         found |= {f"weight_{number}": (inputs, outputs), f"bias_{number}": (outputs,)}
     return found
 

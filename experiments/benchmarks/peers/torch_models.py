@@ -1,5 +1,7 @@
 """The three models in PyTorch, as its own layers give them, and the way from and to the workload's arrays."""
 
+import itertools
+
 import numpy as np
 import torch
 from torch import nn
@@ -13,7 +15,7 @@ class Dense(nn.Module):
 
     def __init__(self, widths: list[int]):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in itertools.pairwise(widths))
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """[B, inputs] -> [B, outputs]."""
