@@ -1,7 +1,7 @@
 """The three models in JAX, written for XLA; they run on old JAX too, as FedJAX needs it.
 
 Every form that XLA differentiates into a scatter (looking up an embedding, picking a label's logit) is written as a product with one-hot
-rows instead.
+rows instead, sums over the last axis as products with ones, for which XLA:CPU has ten times faster code than for reductions.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def logits(model: str, params: Params, x: jax.Array, convolve: Convolution) -> j
 def _dense(params: Params, hidden: jax.Array) -> jax.Array:
     layers = sum(name.startswith("weight") for name in params)
     for layer in range(layers):
-        hidden = hidden @ params[f"weight_{layer}"] + params[f"bias_{layer}"][None]
+        hidden = jnp.einsum("bi,oi->bo", hidden, params[f"weight_{layer}"]) + params[f"bias_{layer}"][None]
         hidden = jax.nn.relu(hidden) if layer < layers - 1 else hidden
     return hidden
 
@@ -100,7 +100,7 @@ def _attention(params: Params, layer: int, stream: jax.Array) -> jax.Array:
 
 
 def _linear(params: Params, name: str, inputs: jax.Array) -> jax.Array:
-    return inputs @ params[f"{name}_weight"] + params[f"{name}_bias"].reshape(1, 1, -1)
+    return jnp.einsum("bti,oi->bto", inputs, params[f"{name}_weight"]) + params[f"{name}_bias"].reshape(1, 1, -1)
 
 
 def _normalise(params: Params, name: str, inputs: jax.Array) -> jax.Array:

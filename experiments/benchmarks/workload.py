@@ -179,7 +179,7 @@ def start(model: str, seed: int = SEED) -> Arrays:
         seed: of the kernels, drawn uniformly after Glorot and Bengio (2010); biases are 0, scales 1.
 
     Returns:
-        Arrays by name, matrices [inputs, outputs], convolution kernels [height, width, inputs, outputs].
+        Arrays by name, matrices [outputs, inputs], convolution kernels [height, width, inputs, outputs].
     """
     random = np.random.default_rng(seed)
     return {name: _start_value(random, name, shape) for name, shape in shapes(model).items()}
@@ -196,7 +196,7 @@ def shapes(model: str) -> dict[str, tuple[int, ...]]:
     """Shapes of a model's parameters.
 
     >>> shapes("mlp")["weight_0"]
-    (784, 200)
+    (200, 784)
     """
     if model == "mlp":
         return _dense([SIDE * SIDE, 200, 200, CLASSES])
@@ -210,7 +210,7 @@ def shapes(model: str) -> dict[str, tuple[int, ...]]:
 def _dense(widths: list[int]) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {}
     for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
-        found |= {f"weight_{number}": (inputs, outputs), f"bias_{number}": (outputs,)}
+        found |= {f"weight_{number}": (outputs, inputs), f"bias_{number}": (outputs,)}
     return found
 
 
@@ -219,7 +219,7 @@ def _convolution(number: int, inputs: int, outputs: int) -> dict[str, tuple[int,
 
 
 def _linear(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}_weight": (inputs, outputs), f"{name}_bias": (outputs,)}
+    return {f"{name}_weight": (outputs, inputs), f"{name}_bias": (outputs,)}
 
 
 def _norm(name: str) -> dict[str, tuple[int, ...]]:
@@ -292,7 +292,7 @@ def logits(model: str, params: Arrays, x: np.ndarray) -> np.ndarray:
 def _mlp(params: Arrays, hidden: np.ndarray) -> np.ndarray:
     layers = sum(name.startswith("weight") for name in params)
     for layer in range(layers):
-        hidden = hidden @ params[f"weight_{layer}"] + params[f"bias_{layer}"]
+        hidden = hidden @ params[f"weight_{layer}"].T + params[f"bias_{layer}"]
         hidden = np.maximum(hidden, 0) if layer < layers - 1 else hidden
     return hidden
 
@@ -337,7 +337,7 @@ def _attention(params: Arrays, layer: int, stream: np.ndarray) -> np.ndarray:
 
 
 def _apply(params: Arrays, name: str, inputs: np.ndarray) -> np.ndarray:
-    return inputs @ params[f"{name}_weight"] + params[f"{name}_bias"]
+    return inputs @ params[f"{name}_weight"].T + params[f"{name}_bias"]
 
 
 def _normalise(params: Arrays, name: str, inputs: np.ndarray) -> np.ndarray:

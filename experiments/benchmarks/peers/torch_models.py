@@ -91,7 +91,7 @@ def build(model: str, arrays: Arrays) -> nn.Module:
         The module.
     """
     sizes = [shape for name, shape in shapes(model).items() if name.startswith("weight")]
-    widths = [sizes[0][0], *(outputs for _, outputs in sizes)] if sizes else []
+    widths = [sizes[0][1], *(outputs for outputs, _ in sizes)] if sizes else []
     module = Transformer() if model == "transformer" else Convolutional(widths) if model == "cnn" else Dense(widths)
     with torch.no_grad():
         for name, parameter in _parameters(model, module).items():
@@ -138,18 +138,13 @@ def _to_torch(name: str, value: np.ndarray, model: str) -> np.ndarray:
     if value.ndim == 4:
         return value.transpose(3, 2, 0, 1)
     if (model, name) == ("cnn", "weight_0"):  # the flattened image is (height, width, channels) here, (channels, height, width) there
-        value = value.reshape(SIDE // 4, SIDE // 4, 64, -1).transpose(2, 0, 1, 3).reshape(value.shape)
-    return value.T if _is_dense(name, value) else value
+        value = value.reshape(-1, SIDE // 4, SIDE // 4, 64).transpose(0, 3, 1, 2).reshape(value.shape)
+    return value
 
 
 def _from_torch(name: str, value: np.ndarray, model: str) -> np.ndarray:
     if value.ndim == 4:
         return value.transpose(2, 3, 1, 0)
-    value = value.T if _is_dense(name, value) else value
     if (model, name) == ("cnn", "weight_0"):
-        value = value.reshape(64, SIDE // 4, SIDE // 4, -1).transpose(1, 2, 0, 3).reshape(value.shape)
+        value = value.reshape(-1, 64, SIDE // 4, SIDE // 4).transpose(0, 2, 3, 1).reshape(value.shape)
     return value
-
-
-def _is_dense(name: str, value: np.ndarray) -> bool:
-    return value.ndim == 2 and name not in ("embedding", "position")
