@@ -40,7 +40,7 @@ class Rival:
 
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-OURS = "fedjax_edu"
+OURS = "ours"
 RIVALS = {
     OURS: Rival("ours_worker", "auto", None),
     "fedjax jit": Rival("fedjax_worker", "jit", "fedjax"),
