@@ -1,7 +1,7 @@
 """Results as JSON, Markdown and one plot."""
 
 import dataclasses
-import datetime
+import datetime as dt
 import importlib.metadata
 import json
 import os
@@ -21,7 +21,7 @@ PACKAGES = ("fedjax_edu", "jax", "jaxlib", "numpy", "optax")
 def machine(command: list[str]) -> dict[str, Any]:
     """What a figure depends on: versions, cores, processor, date, command, commit."""
     return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "command": " ".join(command),
         "commit": _commit(),
         "processor": _processor(),

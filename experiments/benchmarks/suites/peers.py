@@ -15,6 +15,7 @@ from experiments.benchmarks.peers.rivals import OURS, RIVALS, Process, Rival
 from experiments.benchmarks.results import Measured, Options, Panel, Part, Table, megabytes, seconds, together, with_spread
 from experiments.benchmarks.timing import rounds_a_repeat
 
+COLUMNS = ("", "round, median [quartiles]", "least", "our speed over its", "accuracy", "norm", "prepared in", "first round", "peak bytes")
 WRAPS = "fedjax"  # fills short batches with a client's first examples: the same workload but for these
 
 
@@ -54,14 +55,12 @@ def interpreters(options: Options) -> dict[str | None, Path]:
 
 
 def _compare_model(options: Options, model: str, pythons: dict[str | None, Path]) -> Measured:
-    names = [name for name in dict.fromkeys((OURS, *options.rivals)) if model in RIVALS[name].models]
+    rivals = {name: RIVALS[name] for name in (OURS, *options.rivals) if model in RIVALS[name].models}
     clients = workload.make(model)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "workload.npz"
         clients.save(data)
-        found = {
-            cohort: _compete(options, clients, cohort, data, {name: RIVALS[name] for name in names}, pythons) for cohort in options.cohorts
-        }
+        found = {cohort: _compete(options, clients, cohort, data, rivals, pythons) for cohort in options.cohorts}
     return together(report(model, cohort, entries) for cohort, entries in found.items())
 
 
@@ -117,21 +116,10 @@ def report(model: str, cohort: int, entries: dict[str, Entry]) -> Measured:
     slower = {name: entry.round.median / entries[OURS].round.median for name, entry in entries.items()}
     ordered = sorted(entries, key=lambda name: slower[name])
     rows = tuple(_row(name, entries[name], slower[name], entries[OURS]) for name in ordered)
-    columns = (
-        "",
-        "round, median [quartiles]",
-        "least",
-        "our speed over it",
-        "accuracy",
-        "norm",
-        "prepared in",
-        "first round",
-        "peak bytes",
-    )
     return Measured(
         measurements={f"{model}/{cohort}": {name: dataclasses.asdict(entry) for name, entry in entries.items()}},
         figures={f"{model}/{cohort}/{name}": value for name, value in _figures(entries, slower).items()},
-        tables=(Table(f"{model}, cohort {cohort}", columns, rows),),
+        tables=(Table(f"{model}, cohort {cohort}", COLUMNS, rows),),
         panels=(Panel(f"{model}, cohort {cohort}", "seconds", {name: entries[name].round for name in ordered}),),
     )
 
