@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from rich.console import Console
 
 import fedjax_edu as fe
@@ -32,6 +32,7 @@ _PEERS_DIR = flags.DEFINE_string("peers-dir", "runs/peers", "Where the rivals' e
 
 def main(argv: list[str]) -> None:
     """Measures, reports, judges."""
+    logging.set_verbosity(logging.WARNING)
     console = Console()
     options = read_options(console)
     fe.configure()

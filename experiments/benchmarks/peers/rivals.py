@@ -25,7 +25,7 @@ class Rival:
     """One way to train the workload.
 
     Args:
-        worker: module of `experiments.benchmarks.peers`.
+        worker: module that its process runs.
         variant: what the worker is told to be.
         environment: name of its virtual environment; None is this one.
         variables: set in its environment.
@@ -41,16 +41,17 @@ class Rival:
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 OURS = "ours"
+PEERS = "experiments.benchmarks.peers"
 RIVALS = {
-    OURS: Rival("ours_worker", "auto", None),
-    "fedjax jit": Rival("fedjax_worker", "jit", "fedjax"),
-    "fedjax pmap": Rival("fedjax_worker", "pmap", "fedjax"),
-    "pfl 2 processes": Rival("pfl_worker", "processes_2", "pfl", ONE_THREAD),
-    "pfl 1 process": Rival("pfl_worker", "processes_1", "pfl", models=("cnn",)),
-    "flower": Rival("flower_worker", "actors_2", "flwr", QUIET | ONE_THREAD),
-    "torch 1 thread": Rival("torch_worker", "threads_1", "pfl"),
-    "torch 2 threads": Rival("torch_worker", "threads_2", "pfl"),
-    "torch 2 processes": Rival("torch_worker", "processes_2", "pfl", ONE_THREAD),
+    OURS: Rival(f"{PEERS}.ours_worker", "auto", None),
+    "fedjax jit": Rival(f"{PEERS}.fedjax_worker", "jit", "fedjax"),
+    "fedjax pmap": Rival(f"{PEERS}.fedjax_worker", "pmap", "fedjax"),
+    "pfl 2 processes": Rival(f"{PEERS}.pfl_worker", "processes_2", "pfl", ONE_THREAD),
+    "pfl 1 process": Rival(f"{PEERS}.pfl_worker", "processes_1", "pfl", models=("cnn",)),
+    "flower": Rival(f"{PEERS}.flower_worker", "actors_2", "flwr", QUIET | ONE_THREAD),
+    "torch 1 thread": Rival(f"{PEERS}.torch_worker", "threads_1", "pfl"),
+    "torch 2 threads": Rival(f"{PEERS}.torch_worker", "threads_2", "pfl"),
+    "torch 2 processes": Rival(f"{PEERS}.torch_worker", "processes_2", "pfl", ONE_THREAD),
 }
 
 
@@ -68,7 +69,7 @@ class Process:
 
     def __init__(self, name: str, python: Path, rival: Rival, *, data: Path, cohorts: Path, log: Path):
         self._name, self._log = name, log
-        command = [python, "-m", f"experiments.benchmarks.peers.{rival.worker}"]
+        command = [python, "-m", rival.worker]
         options = [f"--variant={rival.variant}", f"--data={data}", f"--cohorts={cohorts}"]
         with log.open("w") as file:
             self._process = subprocess.Popen(

@@ -31,8 +31,12 @@ def speed(options: Options) -> Measured:
         measurements={"matmul peak": peaks, "speed": {name: dataclasses.asdict(timing) for name, timing in named.items()}},
         figures=figures,
         tables=(_peak_table(peaks), _speed_table(named, peak)),
-        panels=(Panel("A round", "seconds", {name: timing.round for name, timing in named.items()}),),
+        panels=tuple(_panel(model, named) for model in options.models),
     )
+
+
+def _panel(model: str, timings: dict[str, Timing]) -> Panel:
+    return Panel(f"A round, {model}", "seconds", {name: one.round for name, one in timings.items() if name.startswith(model)})
 
 
 def _cases(options: Options) -> list[tuple[str, int]]:
