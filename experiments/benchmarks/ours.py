@@ -41,7 +41,7 @@ def _algorithm(model: str, name: str) -> Any:
         return models.losses(model, params["network"], batch, fe.models.conv2d)
 
     local = fe.LocalTraining(epochs=1, batch_size=BATCH_SIZE[model], shuffle=False)
-    make = {"fedavg": fe.algorithms.fedavg, "scaffold": fe.algorithms.scaffold}[name]
+    make: Any = {"fedavg": fe.algorithms.fedavg, "scaffold": fe.algorithms.scaffold}[name]
     return make(loss, client_optimizer=optax.sgd(LEARNING_RATE), local=local)
 
 

@@ -64,7 +64,7 @@ def write(folder: Path, suite: str, found: Measured, verdicts: list[Verdict], wh
         where: :func:`machine`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    document = {"suite": suite, "machine": where, "figures": found.figures, "measurements": found.measurements}
+    document: dict[str, Any] = {"suite": suite, "machine": where, "figures": found.figures, "measurements": found.measurements}
     document["floors"] = [dataclasses.asdict(verdict) for verdict in verdicts]
     (folder / f"{suite}.json").write_text(json.dumps(document, indent=2) + "\n")
     (folder / f"{suite}.md").write_text(page(suite, found, verdicts, where))

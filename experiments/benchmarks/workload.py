@@ -56,10 +56,10 @@ class Workload:
         cuts = [slice(first, min(first + size, stop)) for first in range(start, stop, size)]
         return [(self.arrays["x"][cut], self.arrays["y"][cut]) for cut in cuts]
 
-    def save(self, path: str | os.PathLike[str], **more: np.ndarray) -> None:
-        """Writes everything, and `more` beside it, to one file of arrays."""
-        held_out = {f"held_out_{name}": value for name, value in self.held_out.items()}
-        np.savez(path, model=np.array(self.model), offsets=self.offsets, **self.arrays, **held_out, **more)
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes everything to one file of arrays."""
+        arrays: dict[str, Any] = self.arrays | {f"held_out_{name}": value for name, value in self.held_out.items()}
+        np.savez(path, model=np.array(self.model), offsets=self.offsets, **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

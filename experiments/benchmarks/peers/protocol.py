@@ -90,7 +90,8 @@ class Orders:
                     seconds += [(time.perf_counter() - begin) / count] * count
                 self.answer(seconds=seconds)
             elif "save" in order:
-                np.savez(order["save"], **arrays())
+                present: dict[str, Any] = arrays()
+                np.savez(order["save"], **present)
                 self.answer(saved=order["save"])
             else:
                 return

@@ -84,8 +84,8 @@ def lanes(options: Options) -> Measured:
     timings = {model: _lanes(options, model) for model in options.models}
     figures, rows = {}, []
     for model, found in timings.items():
-        best = min((name for name in found if name != "auto"), key=lambda name, found=found: found[name].round.median)
-        figures[f"lanes/{model}/auto over the best"] = found["auto"].round.median / found[best].round.median
+        best = min(one.round.median for name, one in found.items() if name != "auto")
+        figures[f"lanes/{model}/auto over the best"] = found["auto"].round.median / best
         cells = (seconds(one.round.median) for one in found.values())
         rows.append((model, *cells, f"{found['auto'].lanes}", f"{figures[f'lanes/{model}/auto over the best']:.2f}"))
     columns = ("model", *(f"{count}" for count in LANES), "auto takes", "over the best")

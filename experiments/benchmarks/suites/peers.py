@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def _compete(
             process = Process(name, pythons[rival.environment], rival, data=data, cohorts=schedule, log=log)
             running[name] = stack.enter_context(process)
             (first[name],) = process.train(1)
-        repeated = interleave({name: lambda process=process: process.train(rounds) for name, process in running.items()}, options.repeats)
+        repeated = interleave({name: partial(process.train, rounds) for name, process in running.items()}, options.repeats)
         return {name: _entry(process, spread(repeated[name]), first[name], clients, data) for name, process in running.items()}
 
 

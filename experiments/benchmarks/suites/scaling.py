@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from experiments.benchmarks.errors import BenchmarkError
 from experiments.benchmarks.fresh import small_clients
@@ -53,7 +54,7 @@ def memory(options: Options) -> Measured:
     )
 
 
-def _fresh(options: Options, *words: str) -> dict[str, int | None]:
+def _fresh(options: Options, *words: str) -> dict[str, Any]:
     """What `experiments.benchmarks.fresh` prints in a process of its own."""
     options.say(" ".join(words))
     command = [sys.executable, "-m", "experiments.benchmarks.fresh", *words]
