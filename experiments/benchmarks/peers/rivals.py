@@ -1,9 +1,11 @@
 """Who competes, and a rival's process as the benchmark sees it."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import select
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -113,8 +115,7 @@ class Process:
                 self._send({"quit": True})
                 self._process.wait(timeout=60)
             except (OSError, subprocess.TimeoutExpired):
-                self._process.kill()
-                self._process.wait()
+                self._kill()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
@@ -136,8 +137,13 @@ class Process:
             raise self._error("ended" if ready else f"has not answered for {PATIENCE:.0f} seconds")
         return json.loads(line)[name]
 
-    def _error(self, what: str) -> BenchmarkError:
-        self._process.kill()
+    def _kill(self) -> None:
+        """Ends it and the processes that it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+    def _error(self, what: str) -> BenchmarkError:
+        self._kill()
         tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-12:])
         return BenchmarkError(f"{self._name}: its process {what}; the end of {self._log}:\n{tail}")
