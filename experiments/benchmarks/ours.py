@@ -52,6 +52,6 @@ def arrays(state: fe.State) -> Arrays:
 
 def cohorts(workload: Workload, cohort: int, rounds: int) -> np.ndarray:
     """Who takes part in the first rounds of :func:`build`'s engine, int32 [rounds, cohort]."""
-    engine, state = build(workload, cohort)
+    engine, state = build(workload, cohort, lanes=1)
     drawn, _ = engine.schedule(state, rounds=rounds)
     return np.stack(drawn)

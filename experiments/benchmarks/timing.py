@@ -70,6 +70,7 @@ class Timing:
         round: seconds of a round.
         compile_seconds: before the first.
         lanes: of each device.
+        reason: for so many lanes.
         utilisation: share of the lanes' steps that did work.
         examples: real ones of a round.
         flops_per_second: useful ones.
@@ -78,7 +79,8 @@ class Timing:
 
     round: Spread
     compile_seconds: float
-    lanes: int
+    lanes: int | None
+    reason: str
     utilisation: float
     examples: float
     flops_per_second: float
@@ -106,6 +108,7 @@ def _timing(runner: Runner, found: Spread, model: str, memory: bool) -> Timing:
         round=found,
         compile_seconds=runner.compile_seconds,
         lanes=runner.engine.layout.lanes,
+        reason=runner.engine.layout.reason,
         utilisation=runner.utilisation,
         examples=runner.examples,
         flops_per_second=runner.examples * flops(model) / found.median,
