@@ -321,6 +321,24 @@ def over_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
 
 
 def _each_lane(flag: Callable[[_Carry], jax.Array], work: Callable[[_Carry, jax.Array], _Carry], carry: _Carry) -> _Carry:
+    """Does `work` for one flagged lane after another; it has to lower the flag."""
+
+    def body(carry: _Carry) -> _Carry:
+        # What is the same in every turn of a loop, XLA moves out of it, here into every tick; with one lane that is all the work.
+        carry = jax.lax.optimization_barrier(carry)
+        return work(carry, jnp.argmax(flag(carry)))
+
+    return jax.lax.while_loop(lambda carry: jnp.any(flag(carry)), body, carry)
+
+
+def over_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
+    """Maps a function over the lane axis; a single lane has no axis inside, since XLA:CPU multiplies plain matrices faster."""
+    if lanes > 1:
+        return jax.vmap(function)
+    return lambda *arguments: jax.tree.map(lambda leaf: leaf[None], function(*trees.index(arguments, 0)))
+
+
+def _each_lane(flag: Callable[[_Carry], jax.Array], work: Callable[[_Carry, jax.Array], _Carry], carry: _Carry) -> _Carry:
     """Does `work` for one flagged lane after another; it has to lower the flag.
 
     A single lane has no loop: what is the same in every turn of one, XLA moves out of it and into every tick.
