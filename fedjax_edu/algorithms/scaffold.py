@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_edu.algorithms import local_sgd
+from fedjax_edu.algorithms import hyperparameters, local_sgd
 from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.algorithms.hyperparameters import Hyperparameters
 from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregates, Algorithm, Channel, ClientInfo, Meta, Phase, Report
@@ -35,10 +35,10 @@ class ScaffoldClient(NamedTuple):
 
 
 class Drifting(NamedTuple):
-    """A client's training, its control variate, and the sum of gradients that its next one is the mean of."""
+    """A client's training, its correction :math:`c - c_k`, and the sum of its gradients if its next variate is made of them."""
 
     training: local_sgd.Local
-    control: Tree
+    correction: Tree
     gathered: Tree
 
 
@@ -54,13 +54,14 @@ def scaffold(
     r"""Stochastic controlled averaging.
 
     Local steps follow :math:`\nabla f_k(y) - c_k + c`. Then :math:`c_k^+` is the gradient :math:`\nabla f_k(w)` over all of
-    the client's examples (option I), or the mean of the gradients that it met on its way (option II), which is
-    :math:`c_k - c + (w - y) / (K_k \eta)` for plain SGD with the client's own number of steps :math:`K_k`. The server adds
+    the client's examples (option I), or the mean of the gradients that it met on its way (option II). For plain SGD with the
+    client's own number of steps :math:`K_k` that is :math:`c_k - c + (w - y) / (K_k \eta)`, which costs a step nothing but is
+    known only to :math:`\epsilon |w| / (K_k \eta)` in floats; for any other optimiser gradients are summed. The server adds
     :math:`\sum_{k \in A} p_k (c_k^+ - c_k)` to c, with :math:`\sum_k p_k = 1` over the whole population: at full
     participation :math:`c = \sum_k p_k c_k` after every round.
 
-    Momentum, schedules and decay in `client_optimizer` leave that invariant and the fixed point alone, since :math:`c_k^+` is made
-    of gradients, not of displacements. A clip in the aggregator bounds what reaches c but not the client's own
+    Momentum, schedules and decay in `client_optimizer` leave that invariant and the fixed point alone, since :math:`c_k^+` is then
+    made of gradients, not of displacements. A clip in the aggregator bounds what reaches c but not the client's own
     :math:`c_k`: c is then no longer their mean, and drift is corrected in part. A rejected client leaves both as they were.
 
     Args:
@@ -87,6 +88,7 @@ def scaffold(
         raise ArgumentError("option", option, 'use "I" or "II"')
     base = fedavg(loss, client_optimizer=client_optimizer, server_optimizer=server_optimizer, local=local, weighting=weighting)
     (training,) = base.stages
+    gathers = option == "I" or not hyperparameters.is_plain_sgd(client_optimizer)
 
     def init_server(params: Params, meta: Meta) -> ScaffoldState:
         zero = jax.tree.map(jnp.zeros_like, params.shared)
@@ -95,8 +97,9 @@ def scaffold(
         )
 
     def start(state: ScaffoldState, client: ScaffoldClient, info: ClientInfo, key: jax.Array) -> Drifting:
-        zero = jax.tree.map(jnp.zeros_like, state.params.shared)
-        return Drifting(training.start(state, client.personal, info, key), client.control, zero)
+        correction = jax.tree.map(jnp.subtract, state.control, client.control)
+        gathered = jax.tree.map(jnp.zeros_like, state.params.shared) if gathers else None
+        return Drifting(training.start(state, client.personal, info, key), correction, gathered)
 
     def look(state: ScaffoldState, own: Drifting, batch: Batch, key: jax.Array) -> tuple[Drifting, None]:
         """Option I: the gradient of a batch at w, times its rows."""
@@ -105,16 +108,24 @@ def scaffold(
 
     def step(state: ScaffoldState, own: Drifting, batch: Batch, key: jax.Array) -> tuple[Drifting, Report]:
         slope, report = local_sgd.gradient(base.loss, own.training.params, state.params.frozen, batch, key)
-        correction = jax.tree.map(jnp.subtract, state.control, own.control)
-        trained = local_sgd.descend(client_optimizer, own.training, local_sgd.add(slope, correction))
-        gathered = jax.tree.map(jnp.add, own.gathered, part(slope, own.gathered)) if option == "II" else own.gathered
-        return own._replace(training=trained, gathered=gathered), report
+        own = own._replace(training=local_sgd.descend(client_optimizer, own.training, local_sgd.add(slope, own.correction)))
+        if gathers and option == "II":
+            own = own._replace(gathered=jax.tree.map(jnp.add, own.gathered, part(slope, own.gathered)))
+        return own, report
+
+    def next_control(state: ScaffoldState, own: Drifting, info: ClientInfo) -> Tree:
+        """The mean of the client's gradients."""
+        count = jnp.maximum(info.steps[-1] if option == "II" else info.examples, 1)
+        if gathers:
+            return jax.tree.map(lambda total: total / count.astype(total.dtype), own.gathered)
+        walked = count.astype(float_dtype()) * hyperparameters.rate(client_optimizer, state.client_optimizer)
+        moved = local_sgd.difference(state.params.shared, own.training)
+        return jax.tree.map(lambda moved, correction: -moved / walked.astype(moved.dtype) - correction, moved, own.correction)
 
     def finish(state: ScaffoldState, own: Drifting, info: ClientInfo) -> tuple[dict[str, Channel], ScaffoldClient, jax.Array]:
         channels, personal, weight = training.finish(state, own.training, info)
-        count = info.steps[-1] if option == "II" else info.examples
-        control = jax.tree.map(lambda total: total / jnp.maximum(count, 1).astype(total.dtype), own.gathered)
-        change = jax.tree.map(jnp.subtract, control, own.control)
+        control = next_control(state, own, info)
+        change = jax.tree.map(lambda new, c, correction: new - (c - correction), control, state.control, own.correction)
         share = local_sgd.holdings(info, WEIGHTINGS[weighting](info))
         return channels | {"control": Channel(change, share, private=True)}, ScaffoldClient(personal, control), weight
 

@@ -331,23 +331,6 @@ def _each_lane(flag: Callable[[_Carry], jax.Array], work: Callable[[_Carry, jax.
     return jax.lax.while_loop(lambda carry: jnp.any(flag(carry)), body, carry)
 
 
-def over_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
-    """Maps a function over the lane axis; a single lane has no axis inside, since XLA:CPU multiplies plain matrices faster."""
-    if lanes > 1:
-        return jax.vmap(function)
-    return lambda *arguments: jax.tree.map(lambda leaf: leaf[None], function(*trees.index(arguments, 0)))
-
-
-def _each_lane(flag: Callable[[_Carry], jax.Array], work: Callable[[_Carry, jax.Array], _Carry], carry: _Carry) -> _Carry:
-    """Does `work` for one flagged lane after another; it has to lower the flag.
-
-    A single lane has no loop: what is the same in every turn of one, XLA moves out of it and into every tick.
-    """
-    if carry.slot.shape == (1,):
-        return jax.lax.cond(flag(carry)[0], lambda c: work(c, jnp.int32(0)), lambda c: c, carry)
-    return jax.lax.while_loop(lambda c: jnp.any(flag(c)), lambda c: work(c, jnp.argmax(flag(c))), carry)
-
-
 def _select_lanes(here: jax.Array, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(here.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old)
 

@@ -16,6 +16,7 @@ from fedjax_edu.core.keys import Purpose, fold
 from fedjax_edu.core.modules import Modules
 from fedjax_edu.core.stack import Stack
 from fedjax_edu.core.trees import Tree
+from fedjax_edu.engine import store
 from fedjax_edu.engine.cohorts.sampler import Bound, Draw, Feedback, synchronous
 from fedjax_edu.engine.lanes import Outcome, Queue, Totals, Work, measuring_stage, run_queue
 from fedjax_edu.engine.plan import AXIS
@@ -242,7 +243,7 @@ def run_stages(
         What the stages left behind.
     """
     rows, present = seats.clients, seats.present
-    states, links_states = trees.index(state.clients, seats.slot), trees.index(state.links_clients, seats.slot)
+    states, links_states = store.take((state.clients, state.links_clients), seats.slot, program.mesh)
     links_server, rejected = state.links_server, jnp.zeros_like(present)
     aggregates: dict[str, Aggregate] = {}
     totals, reports, contributors = [], [], []
@@ -270,10 +271,8 @@ def run_stages(
         totals.append(outcome.totals)
         reports.append(outcome.reports)
         ticks, steps_run = ticks + outcome.ticks, steps_run + jnp.sum(jnp.where(queue.present[:, None], queue.steps, 0), dtype=jnp.int32)
-    kept = jnp.where(present & ~rejected, seats.slot, jnp.iinfo(jnp.int32).max)
-    clients, links_clients = jax.tree.map(
-        lambda old, new: old.at[kept].set(new, mode="drop"), (state.clients, state.links_clients), (states, links_states)
-    )
+    kept = jnp.where(present & ~rejected, seats.slot, store.NOWHERE)
+    clients, links_clients = store.give((state.clients, state.links_clients), kept, (states, links_states), program.mesh)
     reports = jax.tree.map(lambda *leaves: sum(leaves), *reports)
     return StagesRun(
         aggregates, tuple(contributors), tuple(totals), clients, links_server, links_clients, rejected, reports, ticks, steps_run
@@ -444,5 +443,5 @@ def _rejected_ids(flags: jax.Array, ids: jax.Array) -> jax.Array:
 def state_sharding(mesh: Mesh, clients: int, stacked: bool = False) -> State:
     """Where a state, or several stacked ones, live: client states are split over devices when their number allows, nothing else is."""
     everywhere: Any = NamedSharding(mesh, PartitionSpec())
-    store: Any = NamedSharding(mesh, PartitionSpec(*[None] * stacked, AXIS)) if clients % mesh.size == 0 else everywhere
-    return State(everywhere, everywhere, everywhere, store, everywhere, store, everywhere)
+    spread: Any = NamedSharding(mesh, PartitionSpec(*[None] * stacked, AXIS)) if store.is_split(clients, mesh) else everywhere
+    return State(everywhere, everywhere, everywhere, spread, everywhere, spread, everywhere)
