@@ -201,8 +201,9 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
 
     def tick(carry: _Carry) -> _Carry:
         active = carry.slot < count
-        for number in range(final + 1):
-            carry = _advance_phase(number, active, carry)
+        with jax.named_scope("train"):
+            for number in range(final + 1):
+                carry = _advance_phase(number, active, carry)
         step = carry.step + 1
         needed = jax.vmap(lambda slot, phase: queue.steps[row(slot), phase])(carry.slot, carry.phase)
         outcome = carry.outcome._replace(ticks=carry.outcome.ticks + 1)
@@ -210,7 +211,8 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         if final > 0:
             carry = _each_lane(lambda c: c.done & (c.phase < final), enter_next, carry)
         # Two loops, one that reads lanes and one that writes them: in a single one XLA would copy all lanes for each client.
-        return _each_lane(lambda c: c.free, refill, _each_lane(lambda c: c.done, flush, carry))
+        with jax.named_scope("flush"):
+            return _each_lane(lambda c: c.free, refill, _each_lane(lambda c: c.done, flush, carry))
 
     def _advance_phase(number: int, active: jax.Array, carry: _Carry) -> _Carry:
         def step_all(local: Tree, report: Report | None) -> tuple[Tree, Report]:

@@ -115,15 +115,17 @@ def run_round(
 
     Without participants only the round counter and the sampler's clock move.
     """
-    key = fold(state.key, Purpose.COHORT, state.round)
-    draw, cohort = sampler.draw(state.cohort, key, state.round, partial(losses, program, state, resident))
-    seats = seat(draw, resident, program.mesh.size)
+    with jax.named_scope("sample"):
+        key = fold(state.key, Purpose.COHORT, state.round)
+        draw, cohort = sampler.draw(state.cohort, key, state.round, partial(losses, program, state, resident))
+        seats = seat(draw, resident, program.mesh.size)
     if feed is not None:
         resident = resident._replace(arrays=feed.arrays)
         seats = seats._replace(first=feed.first[number], slot=feed.slots[number])
     run = run_stages(program, program.algorithm.stages, 0, state, resident, seats, fold(state.key, Purpose.CLIENT, state.round))
     server_key = fold(state.key, Purpose.SERVER, state.round)
-    server, observed = program.algorithm.apply(state.server, run.aggregates, server_key)
+    with jax.named_scope("server"):
+        server, observed = program.algorithm.apply(state.server, run.aggregates, server_key)
     some = (run.totals[-1].participants > 0) & trees.all_finite(run.aggregates)
     after = State(
         round=state.round + 1,
@@ -260,13 +262,15 @@ def run_stages(
         states, links_states, rejected = outcome.states, outcome.links_states, rejected | outcome.rejected
         server_key = fold(key, NOBODY, number)
         found = {name: Aggregate(*sums, program.modules) for name, sums in outcome.totals.channels.items()}
-        stacks = _stacks(program, outcome, queue)
+        with jax.named_scope("aggregate"):
+            stacks = _stacks(program, outcome, queue)
         sent = {name: jnp.sum(stack.weights > 0, axis=0, dtype=jnp.int32) for name, stack in stacks.items()}
         contributors.append({name: sum_.contributors for name, sum_ in found.items()} | sent)
-        if stacks:
-            links_server, reduced = program.chain.reduce(links_server, stacks, fold(server_key, 0))
-            found |= reduced
-        links_server, found = program.chain.server(links_server, found, fold(server_key, 1))
+        with jax.named_scope("aggregate"):
+            if stacks:
+                links_server, reduced = program.chain.reduce(links_server, stacks, fold(server_key, 0))
+                found |= reduced
+            links_server, found = program.chain.server(links_server, found, fold(server_key, 1))
         aggregates |= found
         totals.append(outcome.totals)
         reports.append(outcome.reports)

@@ -136,3 +136,16 @@ def _loops(jaxpr):
                     yield from _loops(inner.jaxpr)
                 elif hasattr(inner, "eqns"):
                     yield from _loops(inner)
+
+
+def test_parts_of_a_round_are_named_for_profilers():
+    population = fe.data.Population.from_arrays({"y": np.zeros(8, np.float32)}, offsets=np.arange(5) * 2)
+    algorithm = fe.algorithms.fedavg(
+        lambda params, batch, key: (params["a"] - batch["y"]) ** 2, client_optimizer=optax.sgd(0.1), local=fe.LocalTraining(steps=1)
+    )
+    links = fe.aggregation.chain(fe.aggregation.clip(1.0), fe.aggregation.median())
+    plan = fe.ExecutionPlan(lanes=2, mesh=ONE_DEVICE)
+    engine = fe.Engine(population, algorithm, cohort=fe.cohorts.uniform(3), aggregator=links, plan=plan)
+    state = engine.init({"a": jnp.zeros(())})
+    text = engine._compiled(state.params).chunk.lower(state, engine._resident, jnp.int32(1), None).as_text(debug_info=True)
+    assert all(f"/{scope}/" in text for scope in ("sample", "train", "flush", "aggregate", "server"))
