@@ -168,7 +168,7 @@ class Engine:
         chunk = compiled.chunk if state.members is None else self._side_by_side(compiled, state.members)
         if self._stream is not None:
             ahead = not (self._cohort.adaptive or self._cohort.stale)
-            yield from self._stream.run(compiled.chunk, self._sampler, ahead, state, self._resident, left)
+            yield from self._stream.run(chunk, self._sampler, ahead, state, self._resident, left)
             return
         while True:
             active = min(left, self.layout.chunk)
@@ -307,12 +307,11 @@ class Engine:
 
     def _tiled(self, population: Population) -> Iterator[tuple[Tree, tiles.Tiles, int, int]]:
         """A population's arrays on the devices, their tiles, how many of these are not padding, and the first client; part by part."""
-        if population is self.population and self.layout.budget is None:
-            arrays = self._resident.arrays
-            size = tiles.tile_size(population)
-            yield arrays, *tiles.cut(population, self.population.ids, TILES_AT_ONCE, self.layout.mesh, size), 0
-            return
         size = tiles.tile_size(population)
+        if population is self.population and self.layout.budget is None:
+            cut, count = tiles.cut(population, self.population.ids, TILES_AT_ONCE, self.layout.mesh, size)
+            yield self._resident.arrays, cut, count, 0
+            return
         for part, start, rows, count in parts(population, self.layout.budget, size):
             padded = jax.tree.map(lambda leaf, rows=rows: filled(leaf, rows - len(leaf)), part.arrays)
             arrays = jax.device_put(padded, self._replicated)

@@ -10,7 +10,7 @@ import numpy as np
 from fedjax_edu.core.algorithm import Stage
 from fedjax_edu.core.keys import Purpose, fold
 from fedjax_edu.core.local import FullPass, LocalTraining
-from fedjax_edu.engine.cohorts.sampler import Bound, Feedback
+from fedjax_edu.engine.cohorts.sampler import Bound, untrained
 from fedjax_edu.engine.drawing import draw, order_number
 from fedjax_edu.engine.resident import Resident
 from fedjax_edu.engine.state import State
@@ -46,8 +46,8 @@ def replay_round(
     """
     drawn, cohort = sampler.draw(state.cohort, fold(state.key, Purpose.COHORT, state.round), state.round, losses)
     examples = resident.examples[drawn.clients]
-    present, unseen = drawn.present & (examples > 0) & ~drawn.overflow, jnp.zeros(drawn.clients.shape)
-    learned = Feedback(state.round, drawn.clients, present, unseen, unseen, examples, applied=jnp.any(present))
+    present = drawn.present & (examples > 0) & ~drawn.overflow
+    learned = untrained(state.round, drawn.clients, present, examples)
     after = state._replace(round=state.round + 1, cohort=sampler.learn(cohort, learned))
     clients = np.asarray(drawn.clients)[np.asarray(present)]
     clients = clients[np.argsort(np.asarray(resident.ids)[clients])]

@@ -15,7 +15,7 @@ from fedjax_edu.core.keys import Purpose, fold
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
 from fedjax_edu.engine import rounds
-from fedjax_edu.engine.cohorts.sampler import Bound, Feedback, synchronous
+from fedjax_edu.engine.cohorts.sampler import Bound, synchronous, untrained
 from fedjax_edu.engine.plan import AXIS, STREAM_BYTES
 from fedjax_edu.engine.resident import Feed, Resident
 from fedjax_edu.engine.state import State
@@ -52,9 +52,7 @@ def _foresee(sampler: Bound, devices: int, length: int, key: jax.Array, round_: 
         round_, cohort = carry
         draw, cohort = sampler.draw(cohort, fold(key, Purpose.COHORT, round_), round_, _no_losses)
         seats = rounds.seat(draw, resident, devices)
-        unseen, some = jnp.zeros(seats.clients.shape, trees.float_dtype()), jnp.any(seats.present)
-        examples = resident.examples[seats.clients]
-        cohort = sampler.learn(cohort, Feedback(round_, seats.clients, seats.present, unseen, unseen, examples, some))
+        cohort = sampler.learn(cohort, untrained(round_, seats.clients, seats.present, resident.examples[seats.clients]))
         return (round_ + 1, cohort), (seats.clients, seats.present, round_ + 1, cohort)
 
     return jax.lax.scan(one, (round_, cohort), length=length)[1]
@@ -81,7 +79,7 @@ class Stream:
     def __init__(self, population: Population, mesh: Mesh, budget: int, length: int, store: int | None):
         self._population, self._mesh, self._length, self._store = population, mesh, length, store
         self._sizes, self._budget = population.sizes, budget
-        self._bytes = sum(leaf.dtype.itemsize * int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(population.spec))
+        self._bytes = trees.byte_size(population.spec)
         self.capacity = min(budget // (2 * self._bytes), population.num_examples)
         longest = int(self._sizes.max())
         if self.capacity < longest:
@@ -267,11 +265,10 @@ def parts(population: Population, budget: int | None, size: int) -> Iterator[tup
         ``(part with its rows in memory, position of its first client, rows, tiles)``; the last two are the same for all parts, room for
         the largest.
     """
-    row = sum(leaf.dtype.itemsize * int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(population.spec))
     if budget is None and not population.loaded:
         yield population, 0, population.num_examples, 0
         return
-    rows = max((budget or STREAM_BYTES) // row, int(population.sizes.max()))
+    rows = max((budget or STREAM_BYTES) // trees.byte_size(population.spec), int(population.sizes.max()))
     tiles = 2 * -(-rows // size)
     ends_rows, ends_tiles = population.offsets[1:], np.cumsum(-(-population.sizes // size))
     start = 0

@@ -100,6 +100,12 @@ def synchronous(clients: jax.Array, present: jax.Array | None = None, **observed
     return Draw(clients, present, jnp.array(False), jnp.zeros(clients.shape, jnp.int32), observed)
 
 
+def untrained(round_: jax.Array, clients: jax.Array, present: jax.Array, examples: jax.Array) -> Feedback:
+    """What a sampler learns of a round that was drawn and not trained, if everyone who is present is accepted; losses are 0."""
+    unseen = jnp.zeros(clients.shape, trees.float_dtype())
+    return Feedback(round_, clients, present, unseen, unseen, examples, applied=jnp.any(present))
+
+
 def memoryless(capacity: int, draw: Callable[[jax.Array, jax.Array], Draw]) -> Bound:
     """A sampler that remembers nothing: ``draw(key, round)``."""
     return Bound(
