@@ -174,8 +174,7 @@ class Stream:
             ``(state, records with NumPy leaves [length, ...], rounds)`` after each chunk.
         """
         store = None if self._store is None else jax.tree.map(np.array, (state.clients, state.links_clients))
-        at_once = None if ahead else 1
-        upcoming = self.foresee(sampler, state.key, state.round, state.cohort, resident, min(wanted, at_once or wanted))
+        upcoming = self.foresee(sampler, state.key, state.round, state.cohort, resident, wanted if ahead else min(wanted, 1))
         feed, clients = self.load(upcoming.clients, upcoming.present)
         while True:
             wanted -= upcoming.rounds

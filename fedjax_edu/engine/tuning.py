@@ -65,8 +65,7 @@ def choose(stage: Stage, state: State, resident: Resident, population: Populatio
         The choice; its reason is logged too.
     """
     platform = layout.mesh.devices.flat[0].platform
-    ladder = [lanes for lanes in CANDIDATES.get(platform, CANDIDATES_ACCELERATOR) if lanes < share]
-    ladder.append(min(share, CANDIDATES.get(platform, CANDIDATES_ACCELERATOR)[-1]))
+    ladder = sorted({min(share, lanes) for lanes in CANDIDATES.get(platform, CANDIDATES_ACCELERATOR)})
     rehearsal = _Rehearsal(stage, state, resident, population, layout)
     flop = rehearsal.flop
     if flop < SMALL_STEP:
