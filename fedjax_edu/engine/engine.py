@@ -22,7 +22,8 @@ from fedjax_edu.engine import checks, evaluation, rounds, tiles
 from fedjax_edu.engine.cohorts import Cohort
 from fedjax_edu.engine.cohorts.sampler import synchronous
 from fedjax_edu.engine.lanes import measuring, measuring_stage
-from fedjax_edu.engine.plan import ExecutionPlan
+from fedjax_edu.engine.partition import Partition, partition
+from fedjax_edu.engine.plan import AXIS, ExecutionPlan
 from fedjax_edu.engine.reporting import Traffic, to_info, traffic
 from fedjax_edu.engine.resident import Resident, filled, place
 from fedjax_edu.engine.schedule import LocalRows, replay_round
@@ -87,7 +88,6 @@ class Engine:
         self._report_rejected = checks.check_flag("report_rejected", report_rejected)
         self._x64 = trees.float_dtype() == jnp.float64
         self._replicated = NamedSharding(self.layout.mesh, PartitionSpec())
-        self._sharding = rounds.state_sharding(self.layout.mesh, population.num_clients)
         self._stream = self._open_stream()
         self._programs: dict[Any, _Compiled] = {}
 
@@ -109,17 +109,17 @@ class Engine:
         seed = check_seed(seed)
         checks.check_params(params, self.population)
         params, key = jax.tree.map(jnp.array, params), jax.random.key(seed)
-        self._compiled(params)
+        sharding = self._compiled(params).sharding
         everyone = jnp.arange(self.population.num_clients, dtype=jnp.int32)
         if not self.layout.host_states:
-            return jax.device_put(self._begin(self._resident, params, key, everyone), self._sharding)
+            return jax.device_put(self._begin(self._resident, params, key, everyone), sharding)
         clients = []
         for start in range(0, len(everyone), CLIENTS_AT_ONCE):
             few = everyone[start : start + CLIENTS_AT_ONCE]
             state = self._begin(self._resident, params, key, few)
             clients.append(jax.tree.map(np.asarray, (state.clients, state.links_clients)))
         states, links_states = jax.tree.map(lambda *leaves: np.concatenate(leaves), *clients)
-        bare = jax.device_put(state._replace(clients=(), links_clients=()), self._replicated)
+        bare = jax.device_put(*(each._replace(clients=(), links_clients=()) for each in (state, sharding)))
         return bare._replace(clients=states, links_clients=links_states)
 
     def _begin(self, resident: Resident, params: Tree, key: jax.Array, clients: jax.Array) -> State:
@@ -256,7 +256,7 @@ class Engine:
         if self._stream is not None:
             return self._stream.finalise(compiled.final, state, self._resident)
         everyone = jnp.arange(self.population.num_clients, dtype=jnp.int32)
-        seats = rounds.seat(synchronous(everyone), self._resident, self.layout.mesh.size)
+        seats = rounds.seat(synchronous(everyone), self._resident, self.layout.mesh.shape[AXIS])
         return compiled.final(state, self._resident, seats)
 
     def memory(self, params: Tree) -> dict[str, int]:
@@ -271,7 +271,7 @@ class Engine:
         state = self.init(params)
         given, feed = (state, None) if self._stream is None else self._stream.example(state, self._seats)
         analysis: Any = self._compiled(state.params).chunk.lower(given, self._resident, jnp.int32(1), feed).compile().memory_analysis()
-        population = trees.byte_size(self._resident) + trees.byte_size(feed) // (1 if feed is None else self.layout.mesh.size)
+        population = trees.byte_size(self._resident) + trees.byte_size(feed) // (1 if feed is None else self.layout.mesh.shape[AXIS])
         peak = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes - population
         return {"peak": peak, "temporary": analysis.temp_size_in_bytes, "population": population}
 
@@ -283,7 +283,8 @@ class Engine:
     @property
     def _seats(self) -> int:
         """Seats of a round, over all devices."""
-        return -(-self._sampler.capacity // self.layout.mesh.size) * self.layout.mesh.size
+        devices = self.layout.mesh.shape[AXIS]
+        return -(-self._sampler.capacity // devices) * devices
 
     def _open_stream(self) -> Stream | None:
         """Reads rows chunk by chunk; None where they are resident."""
@@ -326,9 +327,12 @@ class Engine:
         if members not in compiled.side_by_side:
             chunk = partial(rounds.run_chunk, compiled.program, self._sampler, self.layout.chunk)
             together = jax.vmap(chunk, in_axes=(0, None, None, None), out_axes=(0, 1))
-            sharding = rounds.state_sharding(self.layout.mesh, self.population.num_clients, stacked=True)
+            sharding = self._place(compiled.program.partition, compiled.form, stacked=True)
             compiled.side_by_side[members] = jax.jit(together, out_shardings=(sharding, self._replicated))
         return compiled.side_by_side[members]
+
+    def _place(self, split: Partition, form: State, stacked: bool = False) -> State:
+        return rounds.state_sharding(self.layout.mesh, self.population.num_clients, split, form, stacked)
 
     def _compiled(self, params: Tree) -> "_Compiled":
         """The programs for parameters of this structure; there is one structure in an engine's life, save for rare reuse."""
@@ -337,9 +341,11 @@ class Engine:
             everyone = jnp.arange(self.population.num_clients, dtype=jnp.int32)
             shapes = jax.eval_shape(partial(self._begin, self._resident), params, jax.eval_shape(lambda: jax.random.key(0)), everyone)
             metrics = checks.check_losses(self._algorithm, params, self.population, self._longest)
+            split = partition(params, self.layout.mesh, self.layout.partition)
+            sharding = self._place(split, shapes)
             if self.layout.lanes is None:
-                share = self._seats // self.layout.mesh.size
-                choice = choose(self._stages[0], shapes, self._resident, self.population, self.layout, share)
+                share = self._seats // self.layout.mesh.shape[AXIS]
+                choice = choose(self._stages[0], shapes, self._resident, self.population, self.layout, share, sharding)
                 self.layout = self.layout._replace(lanes=choice.lanes, reason=choice.reason)
             program = rounds.Program(
                 algorithm=self._algorithm._replace(stages=self._stages),
@@ -353,6 +359,7 @@ class Engine:
                 measuring_batch=self._measuring_batch,
                 report_rejected=self._report_rejected,
                 streamed=self.layout.budget is not None,
+                partition=split,
             )
             chunk = partial(rounds.run_chunk, program, self._sampler, self.layout.chunk)
             bytes_ = traffic(program, shapes, self._resident)
@@ -360,9 +367,10 @@ class Engine:
             self._programs[form] = _Compiled(
                 program=program,
                 form=shapes,
+                sharding=sharding,
                 traffic=bytes_,
-                chunk=jax.jit(chunk, out_shardings=(self._sharding, self._replicated)),
-                final=jax.jit(partial(rounds.run_final, program), out_shardings=self._sharding),
+                chunk=jax.jit(chunk, out_shardings=(sharding, self._replicated)),
+                final=jax.jit(partial(rounds.run_final, program), out_shardings=sharding),
                 losses=jax.jit(partial(rounds.losses, program)),
                 side_by_side={},
             )
@@ -381,6 +389,7 @@ class _Compiled(NamedTuple):
 
     program: rounds.Program
     form: State
+    sharding: State
     traffic: Traffic
     chunk: jax.stages.Wrapped
     final: jax.stages.Wrapped

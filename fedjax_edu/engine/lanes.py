@@ -21,6 +21,8 @@ from fedjax_edu.core.loss import LossFunction
 from fedjax_edu.core.modules import Modules
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.engine.drawing import draw, order_number, step_purpose
+from fedjax_edu.engine.plan import AXIS
+from fedjax_edu.engine.timetable import Timetable, timetable
 
 
 class Queue(NamedTuple):
@@ -101,6 +103,7 @@ class Work(NamedTuple):
         seats: clients that a round has room for, over all devices.
         members: runs that share the queue; None where there is one, and then nothing has an axis of members.
         own: for each leaf of what the stage broadcast, and of the links' server state, whether it has an axis of members.
+        in_step: whether all devices take each loop and each branch equally often, as collectives inside of them need.
     """
 
     stage: Stage
@@ -113,6 +116,7 @@ class Work(NamedTuple):
     seats: int
     members: int | None = None
     own: tuple[Tree, Tree] = ((), ())
+    in_step: bool = False
 
     def of(self, member: jax.Array, shared: Tree, links_server: Tree) -> tuple[Tree, Tree]:
         """What the stage broadcast, and the links' server state, for one member."""
@@ -179,6 +183,8 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
     final = len(phases) - 1
     is_training = jnp.array([isinstance(phase.data, LocalTraining) for phase in phases])
     zero = _zero_report(work.metrics)
+    times = timetable(queue.steps[order], count, lanes) if work.in_step else None
+    together = None if times is None else Timetable(jax.lax.all_gather(times, AXIS))
 
     def row(slot: jax.Array) -> jax.Array:
         return order[jnp.minimum(slot, last)]
@@ -208,11 +214,12 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         needed = jax.vmap(lambda slot, phase: queue.steps[row(slot), phase])(carry.slot, carry.phase)
         outcome = carry.outcome._replace(ticks=carry.outcome.ticks + 1)
         carry = carry._replace(step=step, done=active & (step >= needed), outcome=outcome)
+        entering, leaving = (None, None) if together is None else (together.entering(outcome.ticks), together.leaving(outcome.ticks))
         if final > 0:
-            carry = _each_lane(lambda c: c.done & (c.phase < final), enter_next, carry)
+            carry = _each_lane(lambda c: c.done & (c.phase < final), enter_next, carry, entering)
         # Two loops, one that reads lanes and one that writes them: in a single one XLA would copy all lanes for each client.
         with jax.named_scope("flush"):
-            return _each_lane(lambda c: c.free, refill, _each_lane(lambda c: c.done, flush, carry))
+            return _each_lane(lambda c: c.free, refill, _each_lane(lambda c: c.done, flush, carry, leaving), leaving)
 
     def _advance_phase(number: int, active: jax.Array, carry: _Carry) -> _Carry:
         def step_all(local: Tree, report: Report | None) -> tuple[Tree, Report]:
@@ -229,15 +236,19 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
             def step_here(local: Tree, report: Report | None) -> tuple[Tree, Report]:
                 return _select_lanes(here, step_all(local, report), (local, report))
 
-            local, report = jax.lax.cond(jnp.any(here), step_here, lambda *same: same, carry.local, report)
+            some = jnp.any(here) if together is None else together.busy(carry.outcome.ticks, number)
+            local, report = jax.lax.cond(some, step_here, lambda *same: same, carry.local, report)
         carry = carry._replace(local=local)
         return carry._replace(after=report) if measures else carry._replace(report=report)
 
-    def enter_next(carry: _Carry, lane: jax.Array) -> _Carry:
+    def enter_next(carry: _Carry, lane: jax.Array, here: jax.Array | bool) -> _Carry:
         at = row(carry.slot[lane])
         info, local, shared = trees.index(queue.info, at), trees.index(carry.local, lane), given(at)[0]
         branches = [lambda local, enter=phase.enter: enter(shared, local, info) for phase in phases[1:]]
-        local = jax.lax.switch(carry.phase[lane], branches, local)
+        if together is None:
+            local = jax.lax.switch(carry.phase[lane], branches, local)
+        else:
+            local = jax.tree.map(lambda *each: jax.lax.select_n(carry.phase[lane], *each), *(enter(local) for enter in branches))
         return carry._replace(
             local=trees.put(carry.local, lane, local),
             phase=carry.phase.at[lane].add(1),
@@ -245,8 +256,9 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
             done=carry.done.at[lane].set(False),
         )
 
-    def flush(carry: _Carry, lane: jax.Array) -> _Carry:
+    def flush(carry: _Carry, lane: jax.Array, here: jax.Array | bool) -> _Carry:
         at = row(carry.slot[lane])
+        to = jnp.where(here, at, last + 1)
         info, outcome = trees.index(queue.info, at), carry.outcome
         shared, links_server = given(at)
         channels, state, weight = work.stage.finish(shared, trees.index(carry.local, lane), info)
@@ -262,19 +274,19 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         steps = jnp.sum(jnp.where(is_training, queue.steps[at], 0))
         before = outcome.totals if work.members is None else trees.index(outcome.totals, queue.member[at])
         totals = _accumulate(work.modules, before, summed, weight, report, after, steps, statistics)
-        totals = trees.select(accepted, totals, before)
-        stacks = {name: trees.put(outcome.stacks[name], at, _stacked(channel, accepted, work.modules)) for name, channel in kept.items()}
+        totals = trees.select(accepted & here, totals, before)
+        stacks = {name: trees.put(outcome.stacks[name], to, _stacked(channel, accepted, work.modules)) for name, channel in kept.items()}
         outcome = outcome._replace(
             totals=totals if work.members is None else trees.put(outcome.totals, queue.member[at], totals),
-            states=trees.put(outcome.states, at, state),
-            links_states=trees.put(outcome.links_states, at, links_state),
-            rejected=outcome.rejected.at[at].set(~accepted),
-            reports=trees.put(outcome.reports, at, report),
+            states=trees.put(outcome.states, to, state),
+            links_states=trees.put(outcome.links_states, to, links_state),
+            rejected=outcome.rejected.at[to].set(~accepted),
+            reports=trees.put(outcome.reports, to, report),
             stacks=stacks,
         )
         return carry._replace(done=carry.done.at[lane].set(False), free=carry.free.at[lane].set(True), outcome=outcome)
 
-    def refill(carry: _Carry, lane: jax.Array) -> _Carry:
+    def refill(carry: _Carry, lane: jax.Array, here: jax.Array | bool) -> _Carry:
         slot = jnp.minimum(carry.head, count)
         return carry._replace(
             local=trees.put(carry.local, lane, begin(carry.outcome.states, slot)),
@@ -284,7 +296,7 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
             free=carry.free.at[lane].set(False),
             report=trees.put(carry.report, lane, zero),
             after=None if carry.after is None else trees.put(carry.after, lane, zero),
-            head=jnp.minimum(carry.head + 1, count),
+            head=jnp.minimum(carry.head + jnp.where(here, 1, 0), count),
         )
 
     slot = jnp.minimum(jnp.arange(lanes, dtype=jnp.int32), count)
@@ -312,7 +324,11 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         head=jnp.minimum(jnp.int32(lanes), count),
         outcome=empty,
     )
-    return jax.lax.while_loop(lambda c: jnp.any(c.slot < count), tick, carry).outcome
+
+    def unfinished(carry: _Carry) -> jax.Array:
+        return jnp.any(carry.slot < count) if together is None else carry.outcome.ticks < together.ticks
+
+    return jax.lax.while_loop(unfinished, tick, carry).outcome
 
 
 def over_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
@@ -322,14 +338,23 @@ def over_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
     return lambda *arguments: jax.tree.map(lambda leaf: leaf[None], function(*trees.index(arguments, 0)))
 
 
-def _each_lane(flag: Callable[[_Carry], jax.Array], work: Callable[[_Carry, jax.Array], _Carry], carry: _Carry) -> _Carry:
-    """Does `work` for one flagged lane after another; it has to lower the flag."""
+def _each_lane(flag: Callable[[_Carry], jax.Array], work: Callable[..., _Carry], carry: _Carry, turns: jax.Array | None = None) -> _Carry:
+    """Does `work` for one flagged lane after another; it has to lower the flag.
+
+    With a number of `turns`, those that find no flag work on the lane behind the last, where nothing can be written.
+    """
 
     def body(carry: _Carry) -> _Carry:
         # What is the same in every turn of a loop, XLA moves out of it, here into every tick; with one lane that is all the work.
         carry = jax.lax.optimization_barrier(carry)
-        return work(carry, jnp.argmax(flag(carry)))
+        flags = flag(carry)
+        if turns is None:
+            return work(carry, jnp.argmax(flags), True)
+        here = jnp.any(flags)
+        return work(carry, jnp.where(here, jnp.argmax(flags), len(flags)), here)
 
+    if turns is not None:
+        return jax.lax.fori_loop(0, turns, lambda _, carry: body(carry), carry)
     return jax.lax.while_loop(lambda carry: jnp.any(flag(carry)), body, carry)
 
 

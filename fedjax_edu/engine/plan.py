@@ -11,6 +11,7 @@ import jax
 from jax.sharding import AxisType, Mesh
 
 from fedjax_edu.core.errors import ArgumentError, check_integer
+from fedjax_edu.engine.partition import MODEL, Rule
 
 AXIS = "clients"
 STREAM_BYTES = 256 * 2**20
@@ -20,12 +21,13 @@ class Layout(NamedTuple):
     """A resolved plan.
 
     Args:
-        mesh: devices.
+        mesh: devices; its axis ``model``, if any, has at least two.
         lanes: of each device; None until parameters are known, of which it depends how many are best.
         reason: why so many.
         chunk: rounds that one call of the compiled program runs at most.
         budget: bytes of each device through which rows stream; None where they are resident.
         host_states: whether the clients' own states live on the host.
+        partition: which leaves are split over the axis ``model``, and how.
     """
 
     mesh: Mesh
@@ -34,6 +36,7 @@ class Layout(NamedTuple):
     chunk: int
     budget: int | None
     host_states: bool
+    partition: Rule | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,15 +47,21 @@ class ExecutionPlan:
         lanes: clients trained at the same time on each device; memory grows with it, results do not change.
             ``"auto"`` times the local step with a few numbers of lanes when it first sees parameters, keeps what it measured on disk
             and takes the fastest; it logs its reason, which is ``engine.layout.reason`` too.
-        mesh: devices with an axis named ``clients``; None is all devices of the default backend.
+        mesh: devices with an axis named ``clients``, and perhaps a second named ``model``; None is all devices of the default backend,
+            each for itself. With the second axis as many devices as it is long train each client together, and each holds a slice of
+            the model, of what optimisers and clients remember, and of the updates.
         chunk: rounds that one call of the compiled program runs at most.
         resident_bytes: what rows of the population may take of each device. A larger population, and one whose rows are read by a
             loader, streams: the rows of the next chunk's clients are read while the present chunk runs. None keeps arrays on the
             devices whatever they take, and gives a loader 256 MiB.
         client_states: where the clients' own states live: "device", or "host", from which a chunk is given those of its clients.
+        partition: how parameters are split over the axis ``model``: ``(dotted name, leaf) -> PartitionSpec``, for instance
+            ``lambda name, leaf: PartitionSpec(None, "model") if name.startswith("backbone.") else PartitionSpec()``. None splits the
+            largest dimension that the axis divides of every leaf with two or more, and keeps all others whole. Whatever else has a
+            parameter's name and shape (moments, control variates, residuals) is split as the parameter is.
 
     Raises:
-        ArgumentError: a number below 1, a mesh without the axis, or an unknown place.
+        ArgumentError: a number below 1, a mesh with other axes, a partition without the axis ``model``, or an unknown place.
 
     >>> ExecutionPlan(lanes=4).lanes
     4
@@ -63,6 +72,7 @@ class ExecutionPlan:
     chunk: int = 64
     resident_bytes: int | None = None
     client_states: str = "device"
+    partition: Rule | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "chunk", check_integer("chunk", self.chunk))
@@ -77,18 +87,26 @@ class ExecutionPlan:
                 raise ArgumentError("mesh", self.mesh, f"use jax.make_mesh((devices,), ({AXIS!r},))")
             if AXIS not in self.mesh.axis_names:
                 raise ArgumentError("mesh", self.mesh.axis_names, f"name one axis {AXIS!r}")
-            if set(self.mesh.axis_names) != {AXIS}:
-                raise ArgumentError("mesh", self.mesh.axis_names, f"use a mesh whose only axis is {AXIS!r}")
+            if self.mesh.axis_names not in ((AXIS,), (AXIS, MODEL)):
+                raise ArgumentError("mesh", self.mesh.axis_names, f"use the axis {AXIS!r} alone, or {AXIS!r} first and {MODEL!r} second")
+        if self.partition is not None:
+            if not callable(self.partition):
+                raise ArgumentError("partition", self.partition, "use a function (dotted name, leaf) -> jax.sharding.PartitionSpec")
+            if self.mesh is None or MODEL not in self.mesh.axis_names:
+                axes = None if self.mesh is None else self.mesh.axis_names
+                raise ArgumentError("mesh", axes, f"give `partition` a mesh with the axes {AXIS!r} and {MODEL!r}")
 
     def resolve(self, capacity: int, row_bytes: int | None = 0) -> "Layout":
         """The plan with everything decided for a cohort of at most `capacity` clients and rows of `row_bytes` in all (None: a loader)."""
         mesh = self.mesh or jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
         if set(mesh.axis_types) != {AxisType.Auto}:
             mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+        if MODEL in mesh.axis_names and mesh.shape[MODEL] == 1:
+            mesh = Mesh(mesh.devices[:, 0], (AXIS,), axis_types=(AxisType.Auto,))
         platform = mesh.devices.flat[0].platform
         if platform == "cpu" and jax.device_count() == 1:
             _say_one_device(os.cpu_count() or 1)
-        share = math.ceil(capacity / mesh.size)
+        share = math.ceil(capacity / mesh.shape[AXIS])
         lanes: int | None
         if not isinstance(self.lanes, str):
             lanes, reason = int(max(1, min(self.lanes, share))), "as asked for"
@@ -96,7 +114,8 @@ class ExecutionPlan:
             lanes, reason = (None, "not known before parameters are") if share > 1 else (1, "a device has no more than one client")
         streams = row_bytes is None or self.client_states == "host" or row_bytes > (self.resident_bytes or row_bytes)
         budget = self.resident_bytes or (STREAM_BYTES if row_bytes is None else 2 * row_bytes)
-        return Layout(mesh, lanes, reason, int(self.chunk), budget if streams else None, self.client_states == "host")
+        chunk, host_states = int(self.chunk), self.client_states == "host"
+        return Layout(mesh, lanes, reason, chunk, budget if streams else None, host_states, self.partition)
 
 
 @functools.cache

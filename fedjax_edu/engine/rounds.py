@@ -19,6 +19,7 @@ from fedjax_edu.core.trees import Tree
 from fedjax_edu.engine import store
 from fedjax_edu.engine.cohorts.sampler import Bound, Draw, Feedback, synchronous
 from fedjax_edu.engine.lanes import Outcome, Queue, Totals, Work, measuring_stage, run_queue
+from fedjax_edu.engine.partition import Partition
 from fedjax_edu.engine.plan import AXIS
 from fedjax_edu.engine.resident import Feed, Resident
 from fedjax_edu.engine.state import State
@@ -60,6 +61,7 @@ class Program(NamedTuple):
         measuring_batch: rows of a batch where losses are measured; None is the whole client.
         report_rejected: whether records carry the ids of rejected clients.
         streamed: whether each device holds the rows of its own seats alone.
+        partition: which parameters are split over the axis ``model``.
     """
 
     algorithm: Algorithm
@@ -73,11 +75,12 @@ class Program(NamedTuple):
     measuring_batch: int | None
     report_rejected: bool
     streamed: bool
+    partition: Partition
 
     @property
     def slots(self) -> int:
         """Clients that train at the same time on all devices."""
-        return self.lanes * self.mesh.size
+        return self.lanes * self.mesh.shape[AXIS]
 
 
 def run_chunk(
@@ -118,7 +121,7 @@ def run_round(
     with jax.named_scope("sample"):
         key = fold(state.key, Purpose.COHORT, state.round)
         draw, cohort = sampler.draw(state.cohort, key, state.round, partial(losses, program, state, resident))
-        seats = seat(draw, resident, program.mesh.size)
+        seats = seat(draw, resident, program.mesh.shape[AXIS])
     if feed is not None:
         resident = resident._replace(arrays=feed.arrays)
         seats = seats._replace(first=feed.first[number], slot=feed.slots[number])
@@ -338,10 +341,10 @@ def over_devices(work: Work, program: Program) -> Callable[..., Outcome]:
         outcome = _mapped(
             together,
             program,
-            (shared, links_server, arrays, *jax.tree.map(partial(_by_device, program.mesh.size), (queue, states, links_states))),
+            (shared, links_server, arrays, *jax.tree.map(partial(_by_device, program.mesh.shape[AXIS]), (queue, states, links_states))),
         )
         by_seat = outcome.states, outcome.links_states, outcome.rejected, outcome.reports, outcome.stacks
-        states, links_states, rejected, reports, stacks = jax.tree.map(partial(_by_member, program.mesh.size, members), by_seat)
+        states, links_states, rejected, reports, stacks = jax.tree.map(partial(_by_member, program.mesh.shape[AXIS], members), by_seat)
         ticks = jnp.broadcast_to(outcome.ticks, members)
         outcome = Outcome(outcome.totals, states, links_states, rejected, reports, stacks, ticks)
         return outcome, jax.tree.map(lambda _: True, outcome)
@@ -375,13 +378,14 @@ def _by_member(devices: int, members: int, leaf: jax.Array) -> jax.Array:
 
 def _mapped(work: Work, program: Program, arguments: tuple[Any, ...]) -> Outcome:
     mesh = program.mesh
-    if mesh.size == 1:
+    if mesh.shape[AXIS] == 1:
         return run_queue(work, *arguments)
+    work = work._replace(in_step=bool(program.partition.parts))
     everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
 
     def on_device(*arguments: Any) -> tuple[Any, ...]:
         outcome = run_queue(work, *arguments)
-        each = jnp.zeros(mesh.size, jnp.int32).at[jax.lax.axis_index(AXIS)].set(outcome.ticks)
+        each = jnp.zeros(mesh.shape[AXIS], jnp.int32).at[jax.lax.axis_index(AXIS)].set(outcome.ticks)
         totals, each = jax.lax.psum((outcome.totals, each), AXIS)
         return tuple(outcome._replace(totals=totals, ticks=jnp.max(each)))
 
@@ -390,6 +394,7 @@ def _mapped(work: Work, program: Program, arguments: tuple[Any, ...]) -> Outcome
         mesh=mesh,
         in_specs=(everywhere, everywhere, split if program.streamed else everywhere, split, split, split),
         out_specs=(everywhere, split, split, split, split, split, everywhere),
+        axis_names={AXIS},
         check_vma=False,
     )
     return Outcome(*mapped(*arguments))
@@ -399,7 +404,7 @@ def _stacks(program: Program, outcome: Outcome, queue: Queue) -> dict[str, Stack
     """Kept updates in an order that no layout changes, each device owning a slice of the coordinates of all clients."""
     kept = queue.present & ~outcome.rejected
     order = jnp.lexsort((queue.info.id, ~kept))
-    columns = NamedSharding(program.mesh, PartitionSpec(None, AXIS))
+    columns = NamedSharding(program.mesh, PartitionSpec(None, program.mesh.axis_names))
 
     def place(leaf: jax.Array) -> jax.Array:
         rows = leaf[order].reshape(len(order), -1)
@@ -430,7 +435,7 @@ def feedback(round_: jax.Array, resident: Resident, seats: Seats, run: StagesRun
 def losses(program: Program, state: State, resident: Resident, clients: jax.Array) -> jax.Array:
     """Mean losses of clients (int32 [K]) on their own examples under the model that they would predict with now; 0 without examples."""
     stage = measuring_stage(program.algorithm, program.measuring_batch)
-    seats = seat(synchronous(clients), resident, program.mesh.size)
+    seats = seat(synchronous(clients), resident, program.mesh.shape[AXIS])
     bare = state._replace(links_server=(), links_clients=())
     alone = program._replace(chain=Chain(()), measured=False)
     key = fold(state.key, Purpose.MEASURE, state.round)
@@ -444,8 +449,20 @@ def _rejected_ids(flags: jax.Array, ids: jax.Array) -> jax.Array:
     return jnp.where(jnp.arange(len(flags)) < jnp.sum(flags), ids[at], jnp.uint32(NOBODY))
 
 
-def state_sharding(mesh: Mesh, clients: int, stacked: bool = False) -> State:
-    """Where a state, or several stacked ones, live: client states are split over devices when their number allows, nothing else is."""
-    everywhere: Any = NamedSharding(mesh, PartitionSpec())
-    spread: Any = NamedSharding(mesh, PartitionSpec(*[None] * stacked, AXIS)) if store.is_split(clients, mesh) else everywhere
-    return State(everywhere, everywhere, everywhere, spread, everywhere, spread, everywhere)
+def state_sharding(mesh: Mesh, clients: int, partition: Partition, form: State, stacked: bool = False) -> State:
+    """Where a state of this form, or several stacked ones, live.
+
+    Client states are split over the axis ``clients`` when their number allows, whatever is shaped like a parameter as the parameter is.
+    """
+
+    def place(tree: Tree, first: str | None = None) -> Tree:
+        def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+            axes = partition.axes(path, leaf.shape)
+            axes = (*[None] * stacked, *((first, *axes[1:]) if first else axes))
+            return NamedSharding(mesh, PartitionSpec(*axes) if any(axes) else PartitionSpec())
+
+        return jax.tree_util.tree_map_with_path(sharding, tree)
+
+    spread = AXIS if store.is_split(clients, mesh) else None
+    placed = {name: place(part, spread if name in ("clients", "links_clients") else None) for name, part in form._asdict().items()}
+    return State(**placed)

@@ -19,7 +19,7 @@ NOWHERE = 2**31 - 1
 
 def is_split(clients: int, mesh: Mesh) -> bool:
     """Whether the states of so many clients are split over the devices; if not, each device has all of them."""
-    return clients % mesh.size == 0
+    return clients % mesh.shape[AXIS] == 0
 
 
 def take(store: Tree, rows: jax.Array, mesh: Mesh) -> Tree:
@@ -33,7 +33,7 @@ def take(store: Tree, rows: jax.Array, mesh: Mesh) -> Tree:
     Returns:
         Leaves [seats, ...].
     """
-    if mesh.size == 1 or not jax.tree.leaves(store):
+    if mesh.shape[AXIS] == 1 or not jax.tree.leaves(store):
         return trees.index(store, rows)
     split = is_split(len(jax.tree.leaves(store)[0]), mesh)
 
@@ -43,7 +43,8 @@ def take(store: Tree, rows: jax.Array, mesh: Mesh) -> Tree:
         return jax.tree.map(partial(_sent_by_owners, rows), store)
 
     specs = (PartitionSpec(AXIS), PartitionSpec()) if split else (PartitionSpec(), PartitionSpec(AXIS))
-    return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)(store, rows)
+    mapped = jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), axis_names={AXIS}, check_vma=False)
+    return mapped(store, rows)
 
 
 def _sent_by_owners(rows: jax.Array, leaf: jax.Array) -> jax.Array:
@@ -68,7 +69,7 @@ def give(store: Tree, rows: jax.Array, new: Tree, mesh: Mesh) -> Tree:
     def put(leaf: jax.Array, new: jax.Array, at: jax.Array) -> jax.Array:
         return leaf.at[at].set(new, mode="drop")
 
-    if mesh.size == 1 or not jax.tree.leaves(store):
+    if mesh.shape[AXIS] == 1 or not jax.tree.leaves(store):
         return jax.tree.map(partial(put, at=rows), store, new)
     split = is_split(len(jax.tree.leaves(store)[0]), mesh)
 
@@ -79,5 +80,6 @@ def give(store: Tree, rows: jax.Array, new: Tree, mesh: Mesh) -> Tree:
         return jax.tree.map(partial(put, at=jnp.where((at >= 0) & (at < count), at, NOWHERE)), store, new)
 
     spec: Any = PartitionSpec(AXIS) if split else PartitionSpec()
-    mapped = jax.shard_map(on_device, mesh=mesh, in_specs=(spec, PartitionSpec(), PartitionSpec(AXIS)), out_specs=spec, check_vma=False)
+    specs = (spec, PartitionSpec(), PartitionSpec(AXIS))
+    mapped = jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=spec, axis_names={AXIS}, check_vma=False)
     return mapped(store, rows, new)

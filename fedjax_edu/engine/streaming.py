@@ -91,7 +91,7 @@ class Stream:
         Raises:
             ArgumentError: not even one round fits.
         """
-        clients, present, rounds_, cohorts = _foresee(sampler, self._mesh.size, self._length, key, round_, cohort, resident)
+        clients, present, rounds_, cohorts = _foresee(sampler, self._mesh.shape[AXIS], self._length, key, round_, cohort, resident)
         clients, present = np.asarray(clients)[:wanted], np.asarray(present)[:wanted]
         needed = self._needed(clients, present)
         count = int(np.sum(needed <= self.capacity))
@@ -113,7 +113,7 @@ class Stream:
 
     def _by_device(self, clients: np.ndarray, present: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The seats of each device: clients and presence, [rounds, Q]."""
-        split = partial(np.split, indices_or_sections=self._mesh.size, axis=1)
+        split = partial(np.split, indices_or_sections=self._mesh.shape[AXIS], axis=1)
         return zip(split(clients), split(present), strict=True)
 
     def load(self, clients: np.ndarray, present: np.ndarray) -> tuple[Feed, np.ndarray]:
@@ -128,22 +128,23 @@ class Stream:
         """
         first = np.zeros((self._length, clients.shape[1]), np.int32)
         buffers = []
-        width = clients.shape[1] // self._mesh.size
-        for number, (device, (seated, here)) in enumerate(zip(self._mesh.devices.flat, self._by_device(clients, present), strict=True)):
+        width = clients.shape[1] // self._mesh.shape[AXIS]
+        for number, (devices, (seated, here)) in enumerate(zip(self._mesh.devices, self._by_device(clients, present), strict=True)):
             distinct, inverse = np.unique(seated[here], return_inverse=True)
             sizes = self._sizes[distinct]
             starts = np.zeros(seated.shape, np.int32)
             starts[here] = (np.cumsum(sizes) - sizes)[inverse]
             first[: len(clients), number * width : (number + 1) * width] = starts
-            if device.process_index == jax.process_index():
-                buffers.append(jax.tree.map(partial(jax.device_put, device=device), self._read(distinct)))
+            mine = [device for device in np.atleast_1d(devices) if device.process_index == jax.process_index()]
+            rows = self._read(distinct) if mine else None
+            buffers.extend(jax.tree.map(partial(jax.device_put, device=device), rows) for device in mine)
         everyone, inverse = np.unique(clients[present], return_inverse=True)
         slots = np.zeros(first.shape, np.int32)
         slots[: len(clients)][present] = clients[present] if self._store is None else inverse
         split, whole = NamedSharding(self._mesh, PartitionSpec(AXIS)), NamedSharding(self._mesh, PartitionSpec())
 
         def assemble(*parts: jax.Array) -> jax.Array:
-            shape = (self._mesh.size * self.capacity, *parts[0].shape[1:])
+            shape = (self._mesh.shape[AXIS] * self.capacity, *parts[0].shape[1:])
             return jax.make_array_from_single_device_arrays(shape, split, list(parts))
 
         return Feed(jax.tree.map(assemble, *buffers), *jax.device_put((first, slots), whole)), everyone
@@ -203,7 +204,7 @@ class Stream:
         """
         store = None if self._store is None else jax.tree.map(np.array, (state.clients, state.links_clients))
         total, start = self._population.num_clients, 0
-        width = min(total, self._store or total, SEATS_AT_ONCE * self._mesh.size)
+        width = min(total, self._store or total, SEATS_AT_ONCE * self._mesh.shape[AXIS])
         while start < total:
             few = min(width, total - start)
             seats = self._seat(start, width, few, resident)
@@ -220,7 +221,7 @@ class Stream:
     def _seat(self, start: int, width: int, few: int, resident: Resident) -> rounds.Seats:
         """`width` clients from `start` on, of whom the first `few` are present."""
         clients = np.minimum(start + np.arange(width), self._population.num_clients - 1).astype(np.int32)
-        return rounds.seat(synchronous(jnp.asarray(clients), jnp.arange(width) < few), resident, self._mesh.size)
+        return rounds.seat(synchronous(jnp.asarray(clients), jnp.arange(width) < few), resident, self._mesh.shape[AXIS])
 
     def example(self, state: State, seats: int) -> tuple[State, Feed]:
         """A state and a feed of the shapes that a chunk of rounds is given."""

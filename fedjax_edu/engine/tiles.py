@@ -49,7 +49,7 @@ def cut(population: Population, trained_ids: np.ndarray, width: int, mesh: Mesh,
     valid: Any = position < sizes
     known: Any = _positions(population.ids, trained_ids)[client]
     tiles = Tiles(rows, valid, client.astype(np.int32), known)
-    at_once = width * mesh.size
+    at_once = width * mesh.shape[AXIS]
     padding = max(0, at_least - total)
     padding += -(total + padding) % at_once
 
@@ -93,7 +93,8 @@ def over_tiles(model: Callable[..., Tree], function: Callable[..., Any], mesh: M
 
         return jax.lax.map(jax.vmap(one), tiles)
 
-    if mesh.size == 1:
+    if mesh.shape[AXIS] == 1:
         return on_device
     everywhere, split = PartitionSpec(), PartitionSpec(None, AXIS)
-    return jax.shard_map(on_device, mesh=mesh, in_specs=(everywhere, everywhere, everywhere, split), out_specs=split, check_vma=False)
+    specs = (everywhere, everywhere, everywhere, split)
+    return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=split, axis_names={AXIS}, check_vma=False)

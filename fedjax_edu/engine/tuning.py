@@ -46,7 +46,7 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(stage: Stage, state: State, resident: Resident, population: Population, layout: Layout, share: int) -> Choice:
+def choose(stage: Stage, state: State, resident: Resident, population: Population, layout: Layout, share: int, sharding: State) -> Choice:
     """The number of lanes with which a round is expected to take least time.
 
     A round takes as many ticks as its queue needs with so many lanes, which is counted, times the seconds of a tick, which
@@ -60,13 +60,14 @@ def choose(stage: Stage, state: State, resident: Resident, population: Populatio
         population: the clients.
         layout: where it will run.
         share: clients of a cohort on each device.
+        sharding: of the engine's state.
 
     Returns:
         The choice; its reason is logged too.
     """
     platform = layout.mesh.devices.flat[0].platform
     ladder = sorted({min(share, lanes) for lanes in CANDIDATES.get(platform, CANDIDATES_ACCELERATOR)})
-    rehearsal = _Rehearsal(stage, state, resident, population, layout)
+    rehearsal = _Rehearsal(stage, state, resident, population, layout, sharding)
     flop = rehearsal.flop
     if flop < SMALL_STEP:
         lanes = min(share, UNTIMED.get(platform, UNTIMED_ACCELERATOR))
@@ -116,9 +117,10 @@ def count_ticks(queue: np.ndarray, lanes: int) -> int:
 class _Rehearsal:
     """A loop of local steps of some lanes, on every device of the mesh at once."""
 
-    def __init__(self, stage: Stage, state: State, resident: Resident, population: Population, layout: Layout):
+    def __init__(self, stage: Stage, state: State, resident: Resident, population: Population, layout: Layout, sharding: State):
         self._stage, self._mesh = stage, layout.mesh
-        self._server, self._client = jax.tree.map(_harmless, (state.server, _first(state.clients)))
+        self._server = jax.device_put(jax.tree.map(_harmless, state.server), sharding.server)
+        self._client = jax.tree.map(_harmless, _first(state.clients))
         self._longest = int(population.sizes.max())
         largest = int(np.argmax(population.sizes))
         some = np.concatenate([[largest], np.flatnonzero(population.sizes)])
@@ -152,7 +154,14 @@ class _Rehearsal:
             return self._steps(lanes, *arguments)[None]
 
         mapped = jax.jit(
-            jax.shard_map(on_device, mesh=self._mesh, in_specs=(everywhere,) * 4, out_specs=PartitionSpec(AXIS), check_vma=False)
+            jax.shard_map(
+                on_device,
+                mesh=self._mesh,
+                in_specs=(everywhere,) * 4,
+                out_specs=PartitionSpec(AXIS),
+                axis_names={AXIS},
+                check_vma=False,
+            )
         )
         return lambda ticks: mapped(self._server, self._client, self._data, ticks)
 
@@ -172,7 +181,7 @@ class _Rehearsal:
     def key(self) -> str:
         """What the seconds of a tick depend on: the step, the machine, the devices and the versions."""
         device = self._mesh.devices.flat[0]
-        facts = (jax.__version__, device.platform, device.device_kind, self._mesh.size, os.cpu_count(), self._one_step.as_text())
+        facts = (jax.__version__, device.platform, device.device_kind, self._mesh.devices.shape, os.cpu_count(), self._one_step.as_text())
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def seconds_a_tick(self, lanes: int) -> float:
