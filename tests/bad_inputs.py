@@ -217,7 +217,13 @@ WORK = {
     "chunk negative": Bad("chunk", "-1", lambda: fe.ExecutionPlan(chunk=-1)),
     "chunk automatic": Bad("chunk", "auto", lambda: fe.ExecutionPlan(chunk="auto")),
     "mesh without clients": Bad("mesh", "('data',)", lambda: fe.ExecutionPlan(mesh=mesh("data"))),
-    "mesh with a second axis": Bad("mesh", "('clients', 'model')", lambda: fe.ExecutionPlan(mesh=mesh("clients", "model"))),
+    "mesh with an unknown axis": Bad("mesh", "('clients', 'data')", lambda: fe.ExecutionPlan(mesh=mesh("clients", "data"))),
+    "mesh with the model first": Bad("mesh", "('model', 'clients')", lambda: fe.ExecutionPlan(mesh=mesh("model", "clients"))),
+    "partition in words": Bad("partition", "rows", lambda: fe.ExecutionPlan(mesh=mesh("clients", "model"), partition="rows")),
+    "partition without a mesh": Bad("mesh", "None", lambda: fe.ExecutionPlan(partition=lambda name, leaf: None)),
+    "partition without an axis": Bad(
+        "mesh", "('clients',)", lambda: fe.ExecutionPlan(mesh=mesh("clients"), partition=lambda name, leaf: None)
+    ),
     "mesh as a number": Bad("mesh", "8", lambda: fe.ExecutionPlan(mesh=8)),
     "zero devices": Bad("cpu_devices", "0", lambda: fe.configure(0)),
     "negative devices": Bad("cpu_devices", "-2", lambda: fe.configure(-2)),

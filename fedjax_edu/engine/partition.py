@@ -45,6 +45,25 @@ class Partition(NamedTuple):
         part = max(like, key=lambda part: len(part.name))
         return (None,) * (len(shape) - len(part.shape)) + part.axes
 
+    def specs(self, tree: Tree, first: str | None = None, stacked: bool = False) -> Tree:
+        """Specs of all leaves.
+
+        Args:
+            tree: arrays or shapes.
+            first: the axis that splits the first dimension of each leaf; None leaves it to the parameter that the leaf is like.
+            stacked: whether one more dimension, which nothing splits, stands before them.
+        """
+
+        def spec(path: tuple[Any, ...], leaf: Any) -> PartitionSpec:
+            axes = self.axes(path, leaf.shape)
+            axes = (*[None] * stacked, *((first, *axes[1:]) if first else axes))
+            return PartitionSpec(*axes) if any(axes) else PartitionSpec()
+
+        return jax.tree_util.tree_map_with_path(spec, tree)
+
+
+WHOLE = Partition()
+
 
 def partition(params: Tree, mesh: Mesh, rule: Rule | None) -> Partition:
     """Splits parameters over the axis ``model`` of a mesh.
@@ -58,7 +77,7 @@ def partition(params: Tree, mesh: Mesh, rule: Rule | None) -> Partition:
         ArgumentError: a spec that does not fit its leaf.
     """
     if MODEL not in mesh.axis_names:
-        return Partition()
+        return WHOLE
     ways = mesh.shape[MODEL]
     parts = []
     for name, leaf in named_leaves(params):

@@ -248,7 +248,7 @@ def run_stages(
         What the stages left behind.
     """
     rows, present = seats.clients, seats.present
-    states, links_states = store.take((state.clients, state.links_clients), seats.slot, program.mesh)
+    states, links_states = store.take((state.clients, state.links_clients), seats.slot, program.mesh, program.partition)
     links_server, rejected = state.links_server, jnp.zeros_like(present)
     aggregates: dict[str, Aggregate] = {}
     totals, reports, contributors = [], [], []
@@ -279,7 +279,8 @@ def run_stages(
         reports.append(outcome.reports)
         ticks, steps_run = ticks + outcome.ticks, steps_run + jnp.sum(jnp.where(queue.present[:, None], queue.steps, 0), dtype=jnp.int32)
     kept = jnp.where(present & ~rejected, seats.slot, store.NOWHERE)
-    clients, links_clients = store.give((state.clients, state.links_clients), kept, (states, links_states), program.mesh)
+    held = state.clients, state.links_clients
+    clients, links_clients = store.give(held, kept, (states, links_states), program.mesh, program.partition)
     reports = jax.tree.map(lambda *leaves: sum(leaves), *reports)
     return StagesRun(
         aggregates, tuple(contributors), tuple(totals), clients, links_server, links_clients, rejected, reports, ticks, steps_run
@@ -454,15 +455,7 @@ def state_sharding(mesh: Mesh, clients: int, partition: Partition, form: State, 
 
     Client states are split over the axis ``clients`` when their number allows, whatever is shaped like a parameter as the parameter is.
     """
-
-    def place(tree: Tree, first: str | None = None) -> Tree:
-        def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-            axes = partition.axes(path, leaf.shape)
-            axes = (*[None] * stacked, *((first, *axes[1:]) if first else axes))
-            return NamedSharding(mesh, PartitionSpec(*axes) if any(axes) else PartitionSpec())
-
-        return jax.tree_util.tree_map_with_path(sharding, tree)
-
     spread = AXIS if store.is_split(clients, mesh) else None
-    placed = {name: place(part, spread if name in ("clients", "links_clients") else None) for name, part in form._asdict().items()}
-    return State(**placed)
+    first = {"clients": spread, "links_clients": spread}
+    specs = {name: partition.specs(part, first.get(name), stacked) for name, part in form._asdict().items()}
+    return jax.tree.map(partial(NamedSharding, mesh), State(**specs))

@@ -1,10 +1,9 @@
 """The stacked states of all clients: rows taken for the clients of a round, and given back.
 
-What travels between devices is a cohort's rows, never the store.
+What travels between devices is a cohort's rows, never the store; where a model is split over devices, each sends its slice.
 """
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from fedjax_edu.core import trees
 from fedjax_edu.core.trees import Tree
+from fedjax_edu.engine.partition import WHOLE, Partition
 from fedjax_edu.engine.plan import AXIS
 
 NOWHERE = 2**31 - 1
@@ -22,13 +22,14 @@ def is_split(clients: int, mesh: Mesh) -> bool:
     return clients % mesh.shape[AXIS] == 0
 
 
-def take(store: Tree, rows: jax.Array, mesh: Mesh) -> Tree:
+def take(store: Tree, rows: jax.Array, mesh: Mesh, partition: Partition = WHOLE) -> Tree:
     """Rows of the store, in the order asked for, split over the devices.
 
     Args:
         store: leaves [clients, ...].
         rows: int32 [seats].
         mesh: devices.
+        partition: how rows are split over the axis ``model``.
 
     Returns:
         Leaves [seats, ...].
@@ -42,9 +43,8 @@ def take(store: Tree, rows: jax.Array, mesh: Mesh) -> Tree:
             return trees.index(store, rows)
         return jax.tree.map(partial(_sent_by_owners, rows), store)
 
-    specs = (PartitionSpec(AXIS), PartitionSpec()) if split else (PartitionSpec(), PartitionSpec(AXIS))
-    mapped = jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), axis_names={AXIS}, check_vma=False)
-    return mapped(store, rows)
+    specs = (partition.specs(store, AXIS), PartitionSpec()) if split else (partition.specs(store), PartitionSpec(AXIS))
+    return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=partition.specs(store, AXIS), check_vma=False)(store, rows)
 
 
 def _sent_by_owners(rows: jax.Array, leaf: jax.Array) -> jax.Array:
@@ -56,7 +56,7 @@ def _sent_by_owners(rows: jax.Array, leaf: jax.Array) -> jax.Array:
     return jax.lax.psum_scatter(numbers, AXIS, tiled=True).astype(leaf.dtype)
 
 
-def give(store: Tree, rows: jax.Array, new: Tree, mesh: Mesh) -> Tree:
+def give(store: Tree, rows: jax.Array, new: Tree, mesh: Mesh, partition: Partition = WHOLE) -> Tree:
     """The store with new rows; those whose place is `NOWHERE` are dropped.
 
     Args:
@@ -64,6 +64,7 @@ def give(store: Tree, rows: jax.Array, new: Tree, mesh: Mesh) -> Tree:
         rows: int32 [seats], each place at most once.
         new: leaves [seats, ...], split over the devices.
         mesh: devices.
+        partition: how rows are split over the axis ``model``.
     """
 
     def put(leaf: jax.Array, new: jax.Array, at: jax.Array) -> jax.Array:
@@ -79,7 +80,8 @@ def give(store: Tree, rows: jax.Array, new: Tree, mesh: Mesh) -> Tree:
         at = rows - (jax.lax.axis_index(AXIS) * count if split else 0)
         return jax.tree.map(partial(put, at=jnp.where((at >= 0) & (at < count), at, NOWHERE)), store, new)
 
-    spec: Any = PartitionSpec(AXIS) if split else PartitionSpec()
-    specs = (spec, PartitionSpec(), PartitionSpec(AXIS))
-    mapped = jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=spec, axis_names={AXIS}, check_vma=False)
+    specs = partition.specs(store, AXIS if split else None)
+    mapped = jax.shard_map(
+        on_device, mesh=mesh, in_specs=(specs, PartitionSpec(), partition.specs(new, AXIS)), out_specs=specs, check_vma=False
+    )
     return mapped(store, rows, new)

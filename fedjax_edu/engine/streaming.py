@@ -127,7 +127,7 @@ class Stream:
             The feed, and the distinct clients int64 [k] whose states belong into the first k rows of the store.
         """
         first = np.zeros((self._length, clients.shape[1]), np.int32)
-        buffers = []
+        buffers: list[Tree] = []
         width = clients.shape[1] // self._mesh.shape[AXIS]
         for number, (devices, (seated, here)) in enumerate(zip(self._mesh.devices, self._by_device(clients, present), strict=True)):
             distinct, inverse = np.unique(seated[here], return_inverse=True)

@@ -60,7 +60,9 @@ def test_a_plan_is_frozen_and_compares_by_value():
         ({"lanes": True}, "lanes"),
         ({"chunk": 0}, "chunk"),
         ({"mesh": mesh(2, name="data")}, "mesh"),
-        ({"mesh": jax.make_mesh((2, 2), ("clients", "model"), axis_types=(AxisType.Auto,) * 2)}, "mesh"),
+        ({"mesh": jax.make_mesh((2, 2), ("clients", "data"), axis_types=(AxisType.Auto,) * 2)}, "mesh"),
+        ({"mesh": jax.make_mesh((2, 2), ("model", "clients"), axis_types=(AxisType.Auto,) * 2)}, "mesh"),
+        ({"mesh": mesh(2), "partition": lambda name, leaf: None}, "mesh"),
     ],
 )
 def test_plans_that_cannot_work(options, argument):
