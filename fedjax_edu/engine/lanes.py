@@ -173,7 +173,7 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         links_states: their states of the aggregation chain, leaves [Q, ...].
 
     Returns:
-        An :class:`Outcome` of this device; nothing has crossed devices yet.
+        An :class:`Outcome` of this device; nothing of it has crossed devices yet.
     """
     order = jnp.lexsort((-jnp.sum(queue.steps, axis=1), ~queue.present))
     count = jnp.sum(queue.present).astype(jnp.int32)

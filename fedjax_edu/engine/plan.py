@@ -49,7 +49,8 @@ class ExecutionPlan:
             and takes the fastest; it logs its reason, which is ``engine.layout.reason`` too.
         mesh: devices with an axis named ``clients``, and perhaps a second named ``model``; None is all devices of the default backend,
             each for itself. With the second axis as many devices as it is long train each client together, and each holds a slice of
-            the model, of what optimisers and clients remember, and of the updates.
+            the model, of what optimisers and clients remember, and of the updates. A loss must not loop or branch by its data then:
+            devices wait for each other, and have to take the same way.
         chunk: rounds that one call of the compiled program runs at most.
         resident_bytes: what rows of the population may take of each device. A larger population, and one whose rows are read by a
             loader, streams: the rows of the next chunk's clients are read while the present chunk runs. None keeps arrays on the

@@ -325,6 +325,9 @@ def over_devices(work: Work, program: Program) -> Callable[..., Outcome]:
     Replication is not checked (``check_vma=False``): a checked ``shard_map`` would sum the gradients of replicated
     parameters over devices, and clients would leak into each other.
 
+    Along the axis ``model`` the compiler splits a client's work as its parameters are split, with collectives where they are needed;
+    those are inside the loop, so that the queues walk in step (:mod:`fedjax_edu.engine.timetable`).
+
     Under ``vmap`` over members, runs that differ in their states, the clients of all of them wait in one queue: a batched loop
     would go on in every member until the last is done, and turn each branch into a copy of everything.
     """
@@ -381,7 +384,7 @@ def _mapped(work: Work, program: Program, arguments: tuple[Any, ...]) -> Outcome
     mesh = program.mesh
     if mesh.shape[AXIS] == 1:
         return run_queue(work, *arguments)
-    work = work._replace(in_step=bool(program.partition.parts))
+    work = work._replace(in_step=mesh.size > mesh.shape[AXIS])
     everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
 
     def on_device(*arguments: Any) -> tuple[Any, ...]:
