@@ -345,7 +345,8 @@ class Engine:
             sharding = self._place(split, shapes)
             if self.layout.lanes is None:
                 share = self._seats // self.layout.mesh.shape[AXIS]
-                choice = choose(self._stages[0], shapes, self._resident, self.population, self.layout, share, sharding)
+                placed = jax.tree.map(lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), shapes, sharding)
+                choice = choose(self._stages[0], placed, self._resident, self.population, self.layout, share)
                 self.layout = self.layout._replace(lanes=choice.lanes, reason=choice.reason)
             program = rounds.Program(
                 algorithm=self._algorithm._replace(stages=self._stages),

@@ -91,8 +91,8 @@ def partition(params: Tree, mesh: Mesh, rule: Rule | None) -> Partition:
 def largest_dimension(shape: tuple[int, ...], ways: int) -> PartitionSpec:
     """Splits the largest dimension that `ways` divides, of equal ones the last; vectors, scalars and what nothing divides stay whole.
 
-    >>> largest_dimension((6, 8, 8), 2), largest_dimension((8,), 2), largest_dimension((9, 6), 4)
-    (PartitionSpec(None, None, 'model'), PartitionSpec(), PartitionSpec())
+    >>> [tuple(largest_dimension(shape, 2)) for shape in ((6, 8, 8), (8,), (9, 7))]
+    [(None, None, 'model'), (), ()]
     """
     able = [at for at, size in enumerate(shape) if size % ways == 0]
     if len(shape) < 2 or not able:

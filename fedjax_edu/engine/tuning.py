@@ -46,7 +46,7 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(stage: Stage, state: State, resident: Resident, population: Population, layout: Layout, share: int, sharding: State) -> Choice:
+def choose(stage: Stage, state: State, resident: Resident, population: Population, layout: Layout, share: int) -> Choice:
     """The number of lanes with which a round is expected to take least time.
 
     A round takes as many ticks as its queue needs with so many lanes, which is counted, times the seconds of a tick, which
@@ -55,19 +55,18 @@ def choose(stage: Stage, state: State, resident: Resident, population: Populatio
 
     Args:
         stage: the stage whose first phase is timed.
-        state: shapes of the engine's state.
+        state: shapes of the engine's state, which say where it lives.
         resident: the population's table.
         population: the clients.
         layout: where it will run.
         share: clients of a cohort on each device.
-        sharding: of the engine's state.
 
     Returns:
         The choice; its reason is logged too.
     """
     platform = layout.mesh.devices.flat[0].platform
     ladder = sorted({min(share, lanes) for lanes in CANDIDATES.get(platform, CANDIDATES_ACCELERATOR)})
-    rehearsal = _Rehearsal(stage, state, resident, population, layout, sharding)
+    rehearsal = _Rehearsal(stage, state, resident, population, layout)
     flop = rehearsal.flop
     if flop < SMALL_STEP:
         lanes = min(share, UNTIMED.get(platform, UNTIMED_ACCELERATOR))
@@ -117,10 +116,9 @@ def count_ticks(queue: np.ndarray, lanes: int) -> int:
 class _Rehearsal:
     """A loop of local steps of some lanes, on every device of the mesh at once."""
 
-    def __init__(self, stage: Stage, state: State, resident: Resident, population: Population, layout: Layout, sharding: State):
+    def __init__(self, stage: Stage, state: State, resident: Resident, population: Population, layout: Layout):
         self._stage, self._mesh = stage, layout.mesh
-        self._server = jax.device_put(jax.tree.map(_harmless, state.server), sharding.server)
-        self._client = jax.tree.map(_harmless, _first(state.clients))
+        self._server, self._client = jax.tree.map(_harmless, (state.server, _first(state.clients)))
         self._longest = int(population.sizes.max())
         largest = int(np.argmax(population.sizes))
         some = np.concatenate([[largest], np.flatnonzero(population.sizes)])
@@ -207,8 +205,8 @@ def _first(clients: Tree) -> Tree:
 def _harmless(leaf: jax.ShapeDtypeStruct) -> jax.Array:
     """Small numbers of a shape and dtype: with zeros, a step may take a path that real values never take."""
     if jnp.issubdtype(leaf.dtype, jnp.inexact):
-        return jnp.full(leaf.shape, 0.01, leaf.dtype)
-    return jnp.zeros(leaf.shape, leaf.dtype)
+        return jnp.full(leaf.shape, 0.01, leaf.dtype, device=leaf.sharding)
+    return jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
 
 
 class _Memory:
