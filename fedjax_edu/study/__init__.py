@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from fedjax_edu.study.results import Result
     from fedjax_edu.study.robustness import RobustnessConfig, run_robustness
     from fedjax_edu.study.run import run_schools
+    from fedjax_edu.study.school_search import SearchConfig, run_search
+    from fedjax_edu.study.searching import search
     from fedjax_edu.study.sweeping import Sweep, sweep
+    from fedjax_edu.study.trials import open_study
 
 __all__ = [
     "AlgorithmsConfig",
@@ -18,11 +21,15 @@ __all__ = [
     "Result",
     "RobustnessConfig",
     "SchoolsConfig",
+    "SearchConfig",
     "Sweep",
+    "open_study",
     "run_algorithms",
     "run_folds",
     "run_robustness",
     "run_schools",
+    "run_search",
+    "search",
     "sweep",
     "tune_algorithms",
 ]
@@ -33,11 +40,15 @@ _HOME = {
     "Result": "results",
     "RobustnessConfig": "robustness",
     "SchoolsConfig": "config",
+    "SearchConfig": "school_search",
     "Sweep": "sweeping",
+    "open_study": "trials",
     "run_algorithms": "algorithms",
     "run_folds": "folds",
     "run_robustness": "robustness",
     "run_schools": "run",
+    "run_search": "school_search",
+    "search": "searching",
     "sweep": "sweeping",
     "tune_algorithms": "algorithms",
 }
