@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from fedjax_edu.study.algorithms import AlgorithmsConfig, run_algorithms, tune_algorithms
     from fedjax_edu.study.config import Config, SchoolsConfig
     from fedjax_edu.study.folds import run_folds
+    from fedjax_edu.study.profiling import Profile, profile
     from fedjax_edu.study.results import Result
     from fedjax_edu.study.robustness import RobustnessConfig, run_robustness
     from fedjax_edu.study.run import run_schools
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 __all__ = [
     "AlgorithmsConfig",
     "Config",
+    "Profile",
     "Result",
     "RobustnessConfig",
     "SchoolsConfig",
     "SearchConfig",
     "Sweep",
     "open_study",
+    "profile",
     "run_algorithms",
     "run_folds",
     "run_robustness",
@@ -37,12 +40,14 @@ __all__ = [
 _HOME = {
     "AlgorithmsConfig": "algorithms",
     "Config": "config",
+    "Profile": "profiling",
     "Result": "results",
     "RobustnessConfig": "robustness",
     "SchoolsConfig": "config",
     "SearchConfig": "school_search",
     "Sweep": "sweeping",
     "open_study": "trials",
+    "profile": "profiling",
     "run_algorithms": "algorithms",
     "run_folds": "folds",
     "run_robustness": "robustness",
