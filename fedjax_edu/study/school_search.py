@@ -121,7 +121,7 @@ def run_search(
             rounds=config.schools.rounds,
             segment=config.segment,
             members=config.members,
-            sampler=lambda seed: sampler(seed=seed),
+            sampler=sampler,
             seed=config.schools.seed,
         )
         found = _found(study)

@@ -35,7 +35,7 @@ def search(
     rounds: int,
     segment: int,
     members: int,
-    sampler: "Callable[[int], BaseSampler] | None" = None,
+    sampler: "Callable[..., BaseSampler] | None" = None,
     seed: int = 0,
 ) -> None:
     r"""Asks an Optuna study for settings, trains each, and tells the study what came of it, until enough trials are finished.
@@ -61,7 +61,7 @@ def search(
         rounds: of a trial; a multiple of `segment`.
         segment: rounds between two scores.
         members: trials at a time.
-        sampler: from a seed; None is ``optuna.samplers.TPESampler``.
+        sampler: called with ``seed=``, such as a class of ``optuna.samplers``; None is ``TPESampler``.
         seed: of the trainings, the same for every trial, and of the sampler.
 
     Raises:
@@ -120,12 +120,12 @@ def _finished(study: "Study") -> list:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
-def _ask(study: "Study", space: Mapping[str, "BaseDistribution"], sampler: "Callable[[int], BaseSampler]", seed: int) -> "Trial":
+def _ask(study: "Study", space: Mapping[str, "BaseDistribution"], sampler: "Callable[..., BaseSampler]", seed: int) -> "Trial":
     """The next trial, or one that waits: its number among those that did not fail gives the seed of its sampler."""
     from optuna.trial import TrialState
 
     asked = study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED))
-    study.sampler = sampler(sampler_seed(seed, len(asked)))
+    study.sampler = sampler(seed=sampler_seed(seed, len(asked)))
     return study.ask(dict(space))
 
 

@@ -52,6 +52,7 @@ def test_seconds_are_those_of_the_traced_rounds(found):
     busy = sum(found.seconds.values())
     assert 0.2 * found.traced < busy <= found.traced  # one device; the rest is loops
     assert found.seconds["train"] == max(found.seconds.values())  # 160 steps against one of anything else
+    assert found.untraced < 20 * found.traced  # compilation takes a hundred rounds
     assert found.rounds == 2 and found.devices == 1
 
 

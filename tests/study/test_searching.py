@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ def closed_form(params, rounds=ROUNDS):
 
 
 def search(study, trials=12, members=4, space=SPACE, objective=objective, **options):
-    options = {"rounds": ROUNDS, "segment": 2, "sampler": lambda seed: optuna.samplers.TPESampler(seed=seed, n_startup_trials=6)} | options
+    options = {"rounds": ROUNDS, "segment": 2, "sampler": partial(optuna.samplers.TPESampler, n_startup_trials=6)} | options
     fe.study.search(ENGINE, study, space, objective, params=PARAMS, trials=trials, members=members, **options)
 
 
