@@ -54,7 +54,7 @@ def seconds_by_part(path: str | os.PathLike[str]) -> dict[str, float]:
         for line in plane.lines:
             for event in line.events:
                 stats = dict(event.stats)
-                part = parts.get((str(stats.get("program_id")), stats.get("hlo_op")))
+                part = parts.get((str(stats.get("program_id")), str(stats.get("hlo_op"))))
                 if part is not None:
                     seconds[part] += 1e-9 * event.duration_ns
     return seconds

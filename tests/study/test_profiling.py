@@ -90,6 +90,30 @@ def test_parts_of_a_program_are_those_of_its_scopes(tmp_path):
     assert 0 < seconds["other"] < seconds["train"]
 
 
+def test_an_operation_without_a_name_belongs_where_its_neighbourhood_does():
+    module = trace._messages()["HloModuleProto"](entry_computation_id=1)
+
+    def add(computation, name, opcode, op_name="", called=()):
+        one = computation.instructions.add(name=name, opcode=opcode, called_computation_ids=called)
+        one.metadata.op_name = op_name
+
+    fused, body, entry = (module.computations.add(id=number) for number in (3, 2, 1))
+    add(fused, "exp", "exponential", "jit(f)/while/body/train/exp")
+    add(body, "fusion", "fusion", called=[3])
+    add(body, "copy", "copy")
+    add(body, "add", "add", "jit(f)/flush/train/add")
+    add(entry, "while", "while", "jit(f)/server/while", called=[2])
+    add(entry, "copy.1", "copy", "jit(f)/trained/copy")
+    parts = trace._parts_of(module)
+    assert {name: parts.get(name) for name in ("fusion", "copy", "add", "while", "copy.1")} == {
+        "fusion": "train",
+        "copy": "server",
+        "add": "flush",
+        "while": None,
+        "copy.1": "other",
+    }
+
+
 @pytest.mark.parametrize(("rounds", "folder"), [(0, "profile"), (1, "/dev/null/profile")])
 def test_a_profile_that_cannot_work_says_so(engine, start, rounds, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
