@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-
 PARTS = ("sample", "train", "flush", "aggregate", "server")  # the named scopes of a round, in engine/rounds.py and engine/lanes.py
 OTHER = "other"
 _PART = re.compile(rf"\b({'|'.join(PARTS)})\b")
@@ -17,10 +15,21 @@ _CONTAINERS = ("while", "conditional", "call")  # their time is that of the oper
 # What is read of two formats, in their own words and numbers: XSpace (xplane.proto) and HloProto (hlo.proto). The rest is skipped.
 _FORMATS: dict[str, dict[str, tuple[int, str]]] = {
     "XSpace": {"planes": (1, "XPlane")},
-    "XPlane": {"event_metadata": (4, "Entry")},
-    "Entry": {"value": (2, "XEventMetadata")},
+    "XPlane": {"lines": (3, "XLine"), "event_metadata": (4, "EventEntry"), "stat_metadata": (5, "StatEntry")},
+    "XLine": {"events": (4, "XEvent")},
+    "XEvent": {"duration_ps": (3, "int64"), "stats": (4, "XStat")},
+    "EventEntry": {"value": (2, "XEventMetadata")},
     "XEventMetadata": {"name": (2, "string"), "stats": (5, "XStat")},
-    "XStat": {"bytes_value": (6, "bytes")},
+    "StatEntry": {"value": (2, "XStatMetadata")},
+    "XStatMetadata": {"id": (1, "int64"), "name": (2, "string")},
+    "XStat": {
+        "metadata_id": (1, "int64"),
+        "uint64_value": (3, "uint64"),
+        "int64_value": (4, "int64"),
+        "str_value": (5, "string"),
+        "bytes_value": (6, "bytes"),
+        "ref_value": (7, "uint64"),
+    },
     "HloProto": {"hlo_module": (1, "HloModuleProto")},
     "HloModuleProto": {"computations": (3, "HloComputationProto"), "entry_computation_id": (6, "int64")},
     "HloComputationProto": {"instructions": (2, "HloInstructionProto"), "id": (5, "int64")},
@@ -32,7 +41,17 @@ _FORMATS: dict[str, dict[str, tuple[int, str]]] = {
     },
     "OpMetadata": {"op_name": (2, "string")},
 }
-_REPEATED = {"planes", "event_metadata", "stats", "computations", "instructions", "called_computation_ids"}
+_REPEATED = {
+    "planes",
+    "lines",
+    "events",
+    "event_metadata",
+    "stat_metadata",
+    "stats",
+    "computations",
+    "instructions",
+    "called_computation_ids",
+}
 
 
 def seconds_by_part(path: str | os.PathLike[str]) -> dict[str, float]:
@@ -48,26 +67,37 @@ def seconds_by_part(path: str | os.PathLike[str]) -> dict[str, float]:
     Returns:
         Seconds by the names of :data:`PARTS` and ``other``, summed over threads, streams and devices.
     """
-    parts = {(program, name): part for program, module in _programs(Path(path)) for name, part in _parts_of(module).items()}
+    planes = _messages()["XSpace"].FromString(Path(path).read_bytes()).planes
+    parts = {(program, name): part for program, module in _programs(planes) for name, part in _parts_of(module).items()}
     seconds = dict.fromkeys((*PARTS, OTHER), 0.0)
-    for plane in jax.profiler.ProfileData.from_file(os.fspath(path)).planes:
-        for line in plane.lines:
-            for event in line.events:
-                stats = dict(event.stats)
-                part = parts.get((str(stats.get("program_id")), str(stats.get("hlo_op"))))
-                if part is not None:
-                    seconds[part] += 1e-9 * event.duration_ns
+    for plane in planes:
+        names = {entry.value.id: entry.value.name for entry in plane.stat_metadata}
+        for event in (event for line in plane.lines for event in line.events):
+            part = parts.get(_operation(event, names))
+            if part is not None:
+                seconds[part] += 1e-12 * event.duration_ps
     return seconds
 
 
-def _programs(path: Path) -> Iterator[tuple[str, Any]]:
+def _operation(event: Any, names: dict[int, str]) -> tuple[int, str]:
+    """(program, name) of the operation that an event timed; words are in the event or referred to, numbers have a sign or none."""
+    program, name = 0, ""
+    for stat in event.stats:
+        match names.get(stat.metadata_id):
+            case "program_id":
+                program = stat.uint64_value or stat.int64_value
+            case "hlo_op":
+                name = stat.str_value or names.get(stat.ref_value, "")
+    return program, name
+
+
+def _programs(planes: Any) -> Iterator[tuple[int, Any]]:
     """(id, module) of every program in a trace; their entries are called ``name(id)``."""
-    read = _messages()
-    for plane in read["XSpace"].FromString(path.read_bytes()).planes:
+    for plane in planes:
         for entry in plane.event_metadata:
             for stat in entry.value.stats:
                 if stat.bytes_value and (named := re.search(r"\((\d+)\)$", entry.value.name)):
-                    yield named[1], read["HloProto"].FromString(stat.bytes_value).hlo_module
+                    yield int(named[1]), _messages()["HloProto"].FromString(stat.bytes_value).hlo_module
 
 
 def _parts_of(module: Any) -> dict[str, str]:
@@ -104,7 +134,7 @@ def _messages() -> dict[str, Any]:
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     field = descriptor_pb2.FieldDescriptorProto
-    types = {"string": field.TYPE_STRING, "bytes": field.TYPE_BYTES, "int64": field.TYPE_INT64}
+    types = {"string": field.TYPE_STRING, "bytes": field.TYPE_BYTES, "int64": field.TYPE_INT64, "uint64": field.TYPE_UINT64}
     file = descriptor_pb2.FileDescriptorProto(name="trace.proto", package="trace", syntax="proto3")
     for message, fields in _FORMATS.items():
         added = file.message_type.add(name=message)
