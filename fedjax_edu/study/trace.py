@@ -1,9 +1,10 @@
 """Reading a trace of ``jax.profiler``: the seconds of its operations, by the part of a round that they belong to."""
 
+import collections
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,36 +69,52 @@ def seconds_by_part(path: str | os.PathLike[str]) -> dict[str, float]:
         Seconds by the names of :data:`PARTS` and ``other``, summed over threads, streams and devices.
     """
     planes = _messages()["XSpace"].FromString(Path(path).read_bytes()).planes
-    parts = {(program, name): part for program, module in _programs(planes) for name, part in _parts_of(module).items()}
-    seconds = dict.fromkeys((*PARTS, OTHER), 0.0)
+    times: dict[tuple[str, int], dict[str, int]] = collections.defaultdict(lambda: collections.defaultdict(int))
     for plane in planes:
         names = {entry.value.id: entry.value.name for entry in plane.stat_metadata}
         for event in (event for line in plane.lines for event in line.events):
-            part = parts.get(_operation(event, names))
-            if part is not None:
-                seconds[part] += 1e-12 * event.duration_ps
+            program, operation = _timed(event, names)
+            times[program][operation] += event.duration_ps
+    seconds, programs = dict.fromkeys((*PARTS, OTHER), 0.0), list(_programs(planes))
+    for program, operations in times.items():
+        parts = _parts_of(_program(*program, operations, programs))
+        for operation, duration in operations.items():
+            if operation in parts:
+                seconds[parts[operation]] += 1e-12 * duration
     return seconds
 
 
-def _operation(event: Any, names: dict[int, str]) -> tuple[int, str]:
-    """(program, name) of the operation that an event timed; words are in the event or referred to, numbers have a sign or none."""
-    program, name = 0, ""
+def _timed(event: Any, names: dict[int, str]) -> tuple[tuple[str, int], str]:
+    """((name, id) of the program, operation) that an event timed; words are in the event or referred to, numbers have a sign or none."""
+    found: dict[str, Any] = {}
     for stat in event.stats:
-        match names.get(stat.metadata_id):
-            case "program_id":
-                program = stat.uint64_value or stat.int64_value
-            case "hlo_op":
-                name = stat.str_value or names.get(stat.ref_value, "")
-    return program, name
+        words, number = stat.str_value or names.get(stat.ref_value, ""), stat.uint64_value or stat.int64_value
+        found[names[stat.metadata_id]] = words or number
+    return (str(found.get("hlo_module", "")), int(found.get("program_id", 0))), str(found.get("hlo_op", ""))
 
 
-def _programs(planes: Any) -> Iterator[tuple[int, Any]]:
-    """(id, module) of every program in a trace; their entries are called ``name(id)``."""
+def _programs(planes: Any) -> Iterator[tuple[str, int, Any]]:
+    """(name, id, module) of every program in a trace; their entries are called ``name(id)``."""
     for plane in planes:
         for entry in plane.event_metadata:
             for stat in entry.value.stats:
-                if stat.bytes_value and (named := re.search(r"\((\d+)\)$", entry.value.name)):
-                    yield int(named[1]), _messages()["HloProto"].FromString(stat.bytes_value).hlo_module
+                if stat.bytes_value and (named := re.fullmatch(r"(.*)\((\d+)\)", entry.value.name)):
+                    yield named[1], int(named[2]), _messages()["HloProto"].FromString(stat.bytes_value).hlo_module
+
+
+def _program(name: str, number: int, operations: Collection[str], programs: Sequence[tuple[str, int, Any]]) -> Any:
+    """The program that has these operations.
+
+    One that came out of the cache of compiled programs is timed under the id that it had where it was compiled: there the name decides,
+    and of several, which has most of the operations, and which is newest.
+    """
+
+    def fit(candidate: tuple[str, int, Any]) -> tuple[bool, int, int]:
+        own = {one.name for computation in candidate[2].computations for one in computation.instructions}
+        return candidate[1] == number, len(own & set(operations)), candidate[1]
+
+    candidates = [candidate for candidate in programs if candidate[0] == name]
+    return max(candidates, key=fit)[2] if candidates else _messages()["HloModuleProto"]()
 
 
 def _parts_of(module: Any) -> dict[str, str]:

@@ -114,6 +114,22 @@ def test_an_operation_without_a_name_belongs_where_its_neighbourhood_does():
     }
 
 
+def test_a_program_from_the_cache_is_known_by_its_name_and_its_operations():
+    def program(*operations):
+        module = trace._messages()["HloModuleProto"]()
+        inside = module.computations.add()
+        for name in operations:
+            inside.instructions.add(name=name)
+        return module
+
+    one, two, other = program("a", "b"), program("a", "c"), program("a", "b", "c")
+    programs = [("f", 5, one), ("f", 8, two), ("g", 9, other)]
+    assert trace._program("f", 5, ["a", "c"], programs) is one  # timed under its own id
+    assert trace._program("f", 77, ["a", "b"], programs) is one
+    assert trace._program("f", 77, ["a"], programs) is two
+    assert len(trace._program("h", 5, ["a"], programs).computations) == 0
+
+
 @pytest.mark.parametrize(("rounds", "folder"), [(0, "profile"), (1, "/dev/null/profile")])
 def test_a_profile_that_cannot_work_says_so(engine, start, rounds, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
