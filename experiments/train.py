@@ -9,6 +9,7 @@ import fedjax_edu as fe
 from experiments.program import run
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/schools", "The run folder; results that it has are replaced.")
+_PROFILE = flags.DEFINE_bool("profile", False, "First trace three rounds into WORKDIR/profile and say where their time goes.")
 
 if __name__ == "__main__":
-    run(fe.study.SchoolsConfig, lambda config: fe.study.run_schools(config, _WORKDIR.value))
+    run(fe.study.SchoolsConfig, lambda config: fe.study.run_schools(config, _WORKDIR.value, profiled=_PROFILE.value))

@@ -7,22 +7,32 @@ if TYPE_CHECKING:
     from fedjax_edu.study.algorithms import AlgorithmsConfig, run_algorithms, tune_algorithms
     from fedjax_edu.study.config import Config, SchoolsConfig
     from fedjax_edu.study.folds import run_folds
+    from fedjax_edu.study.profiling import Profile, profile
     from fedjax_edu.study.results import Result
     from fedjax_edu.study.robustness import RobustnessConfig, run_robustness
     from fedjax_edu.study.run import run_schools
+    from fedjax_edu.study.school_search import SearchConfig, run_search
+    from fedjax_edu.study.searching import search
     from fedjax_edu.study.sweeping import Sweep, sweep
+    from fedjax_edu.study.trials import open_study
 
 __all__ = [
     "AlgorithmsConfig",
     "Config",
+    "Profile",
     "Result",
     "RobustnessConfig",
     "SchoolsConfig",
+    "SearchConfig",
     "Sweep",
+    "open_study",
+    "profile",
     "run_algorithms",
     "run_folds",
     "run_robustness",
     "run_schools",
+    "run_search",
+    "search",
     "sweep",
     "tune_algorithms",
 ]
@@ -30,14 +40,20 @@ __all__ = [
 _HOME = {
     "AlgorithmsConfig": "algorithms",
     "Config": "config",
+    "Profile": "profiling",
     "Result": "results",
     "RobustnessConfig": "robustness",
     "SchoolsConfig": "config",
+    "SearchConfig": "school_search",
     "Sweep": "sweeping",
+    "open_study": "trials",
+    "profile": "profiling",
     "run_algorithms": "algorithms",
     "run_folds": "folds",
     "run_robustness": "robustness",
     "run_schools": "run",
+    "run_search": "school_search",
+    "search": "searching",
     "sweep": "sweeping",
     "tune_algorithms": "algorithms",
 }

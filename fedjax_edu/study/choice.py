@@ -24,9 +24,14 @@ _ELSEWHERE = {  # arguments of algorithms that have fields of their own
 }
 
 
-def sgd(learning_rate: optax.ScalarOrSchedule, weight_decay: float, momentum: float = 0.0) -> optax.GradientTransformation:
+_visible = optax.inject_hyperparams(optax.sgd)
+
+
+def sgd(
+    learning_rate: optax.ScalarOrSchedule, weight_decay: float, momentum: float = 0.0, descend: Callable[..., Any] = optax.sgd
+) -> optax.GradientTransformation:
     """Gradient descent with weight decay, and momentum if it is not 0."""
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum or None))
+    return optax.chain(optax.add_decayed_weights(weight_decay), descend(learning_rate, momentum or None))
 
 
 def make_local(config: FederatedConfig) -> LocalTraining:
@@ -34,7 +39,7 @@ def make_local(config: FederatedConfig) -> LocalTraining:
     return LocalTraining(epochs=config.local_epochs, batch_size=config.batch_size)
 
 
-def make_algorithm(loss: Callable[..., Any], config: FederatedConfig, rounds: int) -> Algorithm:
+def make_algorithm(loss: Callable[..., Any], config: FederatedConfig, rounds: int, *, searched: bool = False) -> Algorithm:
     """The algorithm of a run.
 
     The server's rate is constant over the first half of the rounds and falls to zero, linearly, over the second. It goes to
@@ -44,6 +49,7 @@ def make_algorithm(loss: Callable[..., Any], config: FederatedConfig, rounds: in
         loss: ``(params, batch, key) -> fe.Loss``.
         config: names the algorithm.
         rounds: of the run.
+        searched: make rates leaves of the state, where a search can set them, and the momentum of a plain ``server_optimizer`` too.
 
     Raises:
         ConfigError: an unknown algorithm, or arguments that are not those of the algorithm.
@@ -57,9 +63,9 @@ def make_algorithm(loss: Callable[..., Any], config: FederatedConfig, rounds: in
     if config.server_learning_rate:
         rate = optax.linear_schedule(config.server_learning_rate, 0.0, rounds - rounds // 2, rounds // 2)
         plain = "server_learning_rate" not in inspect.signature(factory).parameters
-        arguments |= {"server_optimizer": optax.sgd(rate)} if plain else {"server_learning_rate": rate}
+        arguments |= {"server_optimizer": _server_optimizer(rate, searched)} if plain else {"server_learning_rate": rate}
     arguments |= {
-        "client_optimizer": _client_optimizer(config),
+        "client_optimizer": _client_optimizer(config, _visible if searched else optax.sgd),
         "local": make_local(config),
     }
     try:
@@ -75,9 +81,17 @@ def check_algorithm(config: FederatedConfig) -> None:
     make_algorithm(lambda params, batch, key: None, config, rounds=2)
 
 
-def _client_optimizer(config: FederatedConfig) -> optax.GradientTransformation:
+def _server_optimizer(rate: optax.Schedule, searched: bool) -> optax.GradientTransformation:
+    """SGD at a rate that follows a schedule, or at one that a search sets and the schedule's shape scales."""
+    if not searched:
+        return optax.sgd(rate)
+    first = rate(0)
+    return optax.chain(_visible(first, momentum=0.0), optax.scale_by_schedule(lambda done: rate(done) / first))
+
+
+def _client_optimizer(config: FederatedConfig, descend: Callable[..., Any]) -> optax.GradientTransformation:
     """SGD, at a rate of their own for a school's effects."""
-    shared = sgd(config.client_learning_rate, config.weight_decay, config.client_momentum)
+    shared = sgd(config.client_learning_rate, config.weight_decay, config.client_momentum, descend)
     if not config.effects_learning_rate:
         return shared
 

@@ -13,6 +13,7 @@ from fedjax_edu.engine import Engine, State
 from fedjax_edu.study import baselines, plots, report
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.federation import History, Interruption, run_federation, stoppable
+from fedjax_edu.study.profiling import profile
 from fedjax_edu.study.results import Result, collect, over_tasks, task_result
 from fedjax_edu.study.run_folder import RunFolder, versions
 from fedjax_edu.study.schools import SchoolData, Side, prepare
@@ -20,7 +21,9 @@ from fedjax_edu.study.tasks import TASKS
 from fedjax_edu.study.training import Trained, Trainer
 
 
-def run_schools(config: SchoolsConfig, workdir: str | os.PathLike[str], console: Console | None = None) -> Result:
+def run_schools(
+    config: SchoolsConfig, workdir: str | os.PathLike[str], console: Console | None = None, *, profiled: bool = False
+) -> Result:
     """Trains the federation and everything it is compared with, prints tables and fills the run folder.
 
     The folder receives ``config.json``, ``versions.json``, ``scaling.json``, ``metrics.jsonl`` (one line a round),
@@ -31,6 +34,7 @@ def run_schools(config: SchoolsConfig, workdir: str | os.PathLike[str], console:
         config: what to run.
         workdir: the run folder; created, and overwritten where it has results.
         console: where progress and tables go; None is standard output.
+        profiled: first say where the time of a round goes, and leave a trace in the folder ``profile``.
 
     Returns:
         The result.
@@ -49,6 +53,8 @@ def run_schools(config: SchoolsConfig, workdir: str | os.PathLike[str], console:
     folder.write_json("config.json", config)
     folder.write_json("versions.json", versions())
     folder.write_json("scaling.json", data.encoding.to_json())
+    if profiled:
+        profile(*federation, folder.path / "profile").show(console)
     with stoppable(console) as interruption:
         predictions, history = _train_all(trainer, federation, folder, console, interruption)
     result = _result(data, config, predictions, history, interruption.requested)

@@ -34,7 +34,7 @@ class Sweep(NamedTuple):
     @property
     def finite(self) -> np.ndarray:
         """Bool [members], whether every loss was finite and no client was rejected: a member that diverges has its clients rejected."""
-        return np.isfinite(self.info.loss).all(0) & (self.info.rejected == 0).all(0)
+        return ~diverged(self.info)
 
 
 def sweep(
@@ -73,10 +73,18 @@ def sweep(
     points, seeds = _points(grid), _seeds(seeds)
     starts = {seed: engine.init(params, seed) for seed in seeds}
     members = [(point, seed) for point in points for seed in seeds]
-    states = [_set(starts[seed], point) for point, seed in members]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    state, info = engine.run(stacked, rounds)
+    state, info = engine.run(stack([put(starts[seed], point) for point, seed in members]), rounds)
     return Sweep(tuple(point for point, _ in members), tuple(seed for _, seed in members), state, info)
+
+
+def diverged(info: Info) -> np.ndarray:
+    """Bool [members], whether a client was rejected, or the loss of those who took part was not finite, in any round."""
+    return ((info.rejected > 0) | (info.participants > 0) & ~np.isfinite(info.loss)).any(0)
+
+
+def stack(states: Sequence[State]) -> State:
+    """Several runs' states as one, for ``engine.run``."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
 def _points(grid: Any) -> list[Point]:
@@ -97,18 +105,18 @@ def _seeds(seeds: Any) -> list[int]:
     return checked
 
 
-def _set(state: State, point: Point) -> State:
+def put(state: State, point: Mapping[str, float]) -> State:
     """A first state with other hyper-parameters."""
     known = set(sweepable(state))
     for name in point:
         if name not in known:
             raise ArgumentError("grid", name, f"use names of {sorted(known)}; optax.inject_hyperparams adds those of an optimiser")
 
-    def put(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+    def replaced(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
         name = _name(path)
         return jnp.full_like(leaf, point[name]) if name in point else leaf
 
-    return state._replace(server=jax.tree_util.tree_map_with_path(put, state.server))
+    return state._replace(server=jax.tree_util.tree_map_with_path(replaced, state.server))
 
 
 def sweepable(state: State) -> list[str]:

@@ -57,17 +57,20 @@ class Trainer:
         self.loss, self.own_loss = (make_loss(apply, config.tasks, together=together) for together in (True, False))
         self.predict = make_predict(apply)
 
-    def federation(self, population: Population | None = None, aggregator: Aggregator | None = None) -> tuple[Engine, State]:
+    def federation(
+        self, population: Population | None = None, aggregator: Aggregator | None = None, *, searched: bool = False
+    ) -> tuple[Engine, State]:
         """An engine that trains the shared modules, and every school's own effects beside them if they have a learning rate.
 
         Args:
             population: who trains; None is the training side.
             aggregator: None is the plain mean.
+            searched: make rates leaves of the state, where a search can set them.
         """
         config, train = self.config.federated, self.data.train.population if population is None else population
         return self._engine(
             train,
-            make_algorithm(self.loss, config, self.config.rounds),
+            make_algorithm(self.loss, config, self.config.rounds, searched=searched),
             cohort=make_cohort(config, self.config.cohort, train),
             aggregator=aggregator,
             **{"personal" if config.effects_learning_rate else "frozen": EFFECTS},

@@ -1,5 +1,7 @@
 """Sweeps as members of one queue: each member is its own run, whatever the others do."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 import pytest
 
 import fedjax_edu as fe
+from fedjax_edu.study.sweeping import diverged
 from tests.engine.test_lanes import ONE_DEVICE, _loops
 
 RANDOM = np.random.default_rng(0)
@@ -116,6 +119,13 @@ def test_the_queue_is_not_batched():
     jaxpr = jax.make_jaxpr(lambda *arguments: chunk(*arguments))(stacked, engine._resident, jnp.int32(1), None)
     predicates = [eqn.params["cond_jaxpr"].out_avals[0].shape for eqn in _loops(jaxpr.jaxpr)]
     assert len(predicates) >= 3 and set(predicates) == {()}
+
+
+def test_a_round_without_participants_is_no_divergence():
+    nobody = np.array([[0, 2, 0], [2, 2, 2]])
+    losses = np.array([[np.nan, np.nan, np.nan], [1.0, 1.0, 1.0]])
+    info = SimpleNamespace(loss=losses, participants=nobody, rejected=np.array([[0, 0, 1], [0, 0, 0]]))
+    assert diverged(info).tolist() == [False, True, True]
 
 
 def test_lanes_of_members_are_shared():
