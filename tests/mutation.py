@@ -199,8 +199,8 @@ MUTANTS = (
     Mutant(
         "a rejected client's state is written",
         "engine/rounds.py",
-        "kept = jnp.where(present & ~rejected, rows",
-        "kept = jnp.where(present, rows",
+        "kept = jnp.where(present & ~rejected, seats.slot",
+        "kept = jnp.where(present, seats.slot",
         SUITE,
         "scaffold-examples and rejected",
     ),

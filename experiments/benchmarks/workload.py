@@ -86,7 +86,7 @@ def make(model: str, *, clients: int = CLIENTS, seed: int = SEED) -> Workload:
     random = np.random.default_rng(seed)
     sizes = client_sizes(random, clients)
     if model == "transformer":
-        return _sequences(random, np.maximum(sizes // 8, 2))
+        return _sequences(random, np.maximum(sizes // 4, 2))  # batches of 8: three or four a client, a few less than images make
     return _images(model, random, sizes)
 
 
