@@ -111,9 +111,7 @@ class ExecutionPlan:
             return self.resident_bytes or STREAM_BYTES
         if self.resident_bytes is not None:
             return self.resident_bytes if row_bytes > self.resident_bytes or self.client_states == "host" else None
-        if (
-            mesh.is_multi_process
-        ):  # room for four times an equal share of the rows: two chunks, of which one device may have the larger part
+        if mesh.is_multi_process:  # four times an equal share of the rows: two chunks, and one device may have more than another
             return min(2 * row_bytes, max(STREAM_BYTES, 4 * row_bytes // mesh.size))
         return 2 * row_bytes if self.client_states == "host" else None
 
