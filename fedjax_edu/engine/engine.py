@@ -18,13 +18,13 @@ from fedjax_edu.core.link import Link
 from fedjax_edu.core.modules import Modules, assign
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
-from fedjax_edu.engine import checks, evaluation, processes, rounds, tiles
+from fedjax_edu.engine import checks, collectives, evaluation, processes, rounds, tiles
 from fedjax_edu.engine.cohorts import Cohort
 from fedjax_edu.engine.cohorts.sampler import synchronous
 from fedjax_edu.engine.lanes import measuring, measuring_stage
 from fedjax_edu.engine.plan import ExecutionPlan
 from fedjax_edu.engine.reporting import Traffic, to_info, traffic
-from fedjax_edu.engine.resident import Resident, filled, place
+from fedjax_edu.engine.resident import Feed, Resident, filled, place
 from fedjax_edu.engine.schedule import LocalRows, replay_round
 from fedjax_edu.engine.state import Evaluation, Info, State
 from fedjax_edu.engine.streaming import Stream, parts
@@ -271,12 +271,28 @@ class Engine:
         Returns:
             ``peak`` (temporaries, state and results on a device, the population's arrays left out), ``temporary`` and ``population``.
         """
-        state = self.init(params)
-        given, feed = (state, None) if self._stream is None else self._stream.example(state, self._seats)
-        analysis: Any = self._compiled(state.params).chunk.lower(given, self._resident, jnp.int32(1), feed).compile().memory_analysis()
+        compiled, feed = self._compile(params)
+        analysis: Any = compiled.memory_analysis()
         population = trees.byte_size(self._resident) + trees.byte_size(feed) // (1 if feed is None else self.layout.mesh.size)
         peak = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes - population
         return {"peak": peak, "temporary": analysis.temp_size_in_bytes, "population": population}
+
+    def collectives(self, params: Tree) -> dict[str, int]:
+        """Bytes that each device contributes to what the devices exchange in one compiled round, by kind; nothing runs.
+
+        Args:
+            params: parameters, as for :meth:`init`.
+
+        Returns:
+            ``{"all-reduce": bytes}`` and so on, from the compiled program; empty on one device.
+        """
+        return collectives.count_bytes(self._compile(params)[0].as_text() or "", self.layout.mesh.size)
+
+    def _compile(self, params: Tree) -> tuple[jax.stages.Compiled, Feed | None]:
+        """A chunk of rounds, compiled, and rows of the shapes that it is fed."""
+        state = self.init(params)
+        given, feed = (state, None) if self._stream is None else self._stream.example(state, self._seats)
+        return self._compiled(state.params).chunk.lower(given, self._resident, jnp.int32(1), feed).compile(), feed
 
     @cached_property
     def _resident(self) -> Resident:

@@ -91,8 +91,7 @@ def everything():
     arrays = fe.data.Population.from_arrays(ARRAYS, offsets=OFFSETS)
     works = {
         "loader": (loaded, fe.algorithms.scaffold, {"lanes": 2}),
-        "host": (loaded, fe.algorithms.scaffold, {"lanes": 2, "client_states": "host", "chunk": 3}),
-        "arrays": (arrays, fe.algorithms.fedavg, {"lanes": "auto"}),
+        "arrays": (arrays, fe.algorithms.fedavg, {"lanes": "auto", "client_states": "host", "chunk": 3}),
     }
     found, own = {}, {}
     for name, (population, make, plan) in works.items():
@@ -112,10 +111,15 @@ def mistakes():
     local = jax.make_mesh((1,), ("clients",), devices=jax.local_devices()[:1])
     alone = fe.Engine(
         fe.data.Population.from_arrays({"y": jnp.arange(4.0) * (1 + number)}, offsets=[0, 4]),
-        fe.algorithms.fedavg(lambda params, batch, key: (params["m"] - batch["y"]) ** 2 / 2, local=fe.LocalTraining(steps=1, batch_size=None),
-                             client_optimizer=optax.sgd(1.0)),
-        cohort=fe.cohorts.everyone(), aggregator=fe.aggregation.mean(), plan=fe.ExecutionPlan(mesh=local),
-    )  # fmt: skip
+        fe.algorithms.fedavg(
+            lambda params, batch, key: (params["m"] - batch["y"]) ** 2 / 2,
+            client_optimizer=optax.sgd(1.0),
+            local=fe.LocalTraining(steps=1, batch_size=None),
+        ),
+        cohort=fe.cohorts.everyone(),
+        aggregator=fe.aggregation.mean(),
+        plan=fe.ExecutionPlan(mesh=local),
+    )
     state, _ = alone.run(alone.init({"m": jnp.zeros(())}), 1)
     return said, float(state.params["m"])
 

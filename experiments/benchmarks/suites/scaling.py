@@ -14,6 +14,7 @@ from experiments.benchmarks.fresh import small_clients
 from experiments.benchmarks.measure import Spread, spread
 from experiments.benchmarks.peers.rivals import ROOT
 from experiments.benchmarks.results import Measured, Options, Panel, Part, Table, megabytes, seconds, with_spread
+from experiments.benchmarks.suites.weak import weak_scaling
 from experiments.benchmarks.timing import Runner, time_all
 
 TIME_COHORTS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
@@ -114,4 +115,4 @@ def _first_line(job: subprocess.Popen, path: Path) -> dict[str, float]:
     raise BenchmarkError(f"experiments.train: no compile time in {path}; run it by itself to see why")
 
 
-PARTS: tuple[Part, ...] = (time_per_client, memory, compiling)
+PARTS: tuple[Part, ...] = (time_per_client, memory, compiling, weak_scaling)
