@@ -41,7 +41,8 @@ def running():
 @pytest.mark.parametrize("victim", [1, 0], ids=["a process", "process 0"])
 def test_a_killed_process_ends_the_others_with_one_clear_line(running, victim):
     processes = running(3)
-    assert all("3 processes" in iter(process.stdout.readline, "").__next__() for process in processes)
+    for process in processes:
+        assert any(line.startswith("3 processes") for line in iter(process.stdout.readline, ""))  # after what Gloo prints
     killed = time.monotonic()
     processes[victim].send_signal(signal.SIGKILL)
     for number, process in enumerate(processes):
@@ -50,9 +51,7 @@ def test_a_killed_process_ends_the_others_with_one_clear_line(running, victim):
         _, errors = process.communicate(timeout=60)
         assert process.returncode != 0
         said = [line for line in errors.splitlines() if line.startswith("ProcessError: ")]
-        expected = (
-            f"ProcessError: process {victim} of 3 has ended or cannot be reached, so process {number} ends too; see what {victim} wrote"
-        )
+        expected = f"ProcessError: process {victim} of 3 has ended or cannot be reached, so process {number} ends too; see"
         if victim == 0 and not said:  # JAX itself may be quicker to end a process whose coordinator is gone
             assert "Failed to send RPC to coordination service" in errors
             continue
