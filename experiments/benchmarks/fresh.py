@@ -63,5 +63,12 @@ def weak(devices: str, processes: str = "1", number: str = "0", coordinator: str
     return {"seconds": seconds, "processor seconds": busy, "bytes": runner.collectives()}
 
 
+def collectives(devices: str, cohort: str) -> dict[str, int]:
+    """Bytes that a device contributes to the collectives of a compiled round, by kind."""
+    fe.configure(int(devices))
+    engine, _ = ours.build(small_clients(2048), int(cohort), lanes=WEAK_LANES)
+    return engine.collectives({"network": workload.start("mlp")})
+
+
 if __name__ == "__main__":
-    print(json.dumps({"memory": memory, "weak": weak}[sys.argv[1]](*sys.argv[2:])))
+    print(json.dumps({"memory": memory, "weak": weak, "collectives": collectives}[sys.argv[1]](*sys.argv[2:])))

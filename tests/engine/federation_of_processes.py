@@ -100,7 +100,7 @@ def everything():
 
 
 def mistakes():
-    """What an engine says to processes that differ."""
+    """What an engine says to processes that differ; training on devices of one process alone; and whether arrays stream over several."""
     number = jax.process_index()
     said = []
     for population, params in ((SIZES[: 40 + number], PARAMS), (SIZES, jax.tree.map(lambda leaf: leaf + np.float32(number), PARAMS))):
@@ -121,7 +121,8 @@ def mistakes():
         plan=fe.ExecutionPlan(mesh=local),
     )
     state, _ = alone.run(alone.init({"m": jnp.zeros(())}), 1)
-    return said, float(state.params["m"])
+    streams = engine(fe.data.Population.from_arrays(ARRAYS, offsets=OFFSETS), fe.algorithms.fedavg).layout.budget is not None
+    return {"said": said, "mean": state.params["m"], "arrays stream": streams}
 
 
 def main(coordinator, processes, number, path):
@@ -129,10 +130,9 @@ def main(coordinator, processes, number, path):
     jax.distributed.initialize(coordinator, int(processes), int(number))
     tuning.SMALL_STEP = 0
     found, own = everything()
-    said, mean = mistakes()
     leaves = {f"found/{place}": leaf for place, leaf in enumerate(jax.tree.leaves(found))}
     own = {f"{work}/{name}": value for work, values in own.items() for name, value in values.items()}
-    np.savez(path, **leaves, **own, said=said, mean=mean)
+    np.savez(path, **leaves, **own, **mistakes())
 
 
 if __name__ == "__main__":

@@ -70,6 +70,10 @@ def test_each_reads_the_rows_of_its_own_devices(several):
     assert rows.max() < 1.5 * federation.SIZES.sum() / len(written)
 
 
+def test_arrays_stream_unless_a_plan_says_that_all_rows_fit(several):
+    assert all(one["arrays stream"] for one in several[1])
+
+
 def test_the_first_process_measures_and_all_have_its_lanes(several):
     folder, written = several
     assert len({int(one["arrays/lanes"]) for one in written}) == 1

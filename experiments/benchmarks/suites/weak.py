@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -15,44 +14,54 @@ from experiments.benchmarks.peers.rivals import ROOT
 from experiments.benchmarks.results import Measured, Options, Panel, Table, with_spread
 
 LAYOUTS = ((1, 1), (2, 1), (4, 1), (8, 1), (2, 2), (4, 4))  # devices, processes
+COHORTS = (32, 128, 512, 2048)
 PATIENCE = 240.0
 
 
 def weak_scaling(options: Options) -> Measured:
-    """Rounds of 16 clients a device: the time of a round, and what the devices and processes cost beyond their work.
+    """Rounds of 16 clients a device: how long they take, and what devices and processes cost beyond the work itself.
 
-    Devices beyond the machine's cores share them, so a round of n devices cannot take less than n / cores of the time of one. Overhead
-    divides that out: processor seconds of a client, over those on one device.
+    Devices that share cores cannot be as quick as devices of their own. What they cost is seen in the cores that they keep busy: seconds
+    of a round times cores in use, which is processor time, for each client.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     layouts = {name(*layout): _Layout(*layout, **_run(options, *layout)) for layout in LAYOUTS}
-    one = next(iter(layouts.values()))
-    figures: dict[str, float] = {}
-    for label, layout in layouts.items():
-        figures[f"weak scaling/{label}/processor seconds over one device"] = layout.processor_a_client / one.processor_a_client
-        figures[f"weak scaling/{label}/bytes"] = sum(layout.bytes.values())
+    one = next(iter(layouts.values())).processor_a_client
+    costs = {label: layout.processor_a_client / one for label, layout in layouts.items()}
     rows = tuple(
         (
             label,
             with_spread(layout.round),
             f"{1 / layout.round.median:.1f}",
-            f"{layout.round.median * min(layout.devices, cores) / layout.devices / one.round.median:.2f}",
-            f"{layout.processor_a_client / one.processor_a_client:.2f}",
+            f"{layout.processor.median / layout.round.median:.1f}",
+            f"{costs[label]:.2f}",
             f"{sum(layout.bytes.values()):,}",
         )
         for label, layout in layouts.items()
     )
-    columns = ("layout", "a round, median [quartiles]", "rounds/s", "time x cores / work", "processor time", "bytes")
+    columns = ("layout", "a round, median [quartiles]", "rounds/s", "cores in use", "time x cores, a client", "bytes")
     note = (
-        f"{cores} cores. Time x cores / work: seconds of a round, times the cores that its devices can use, for each device, over those of "
-        "one device. Processor time: seconds of all processors for each client, over those on one device. "
+        "Time x cores, a client: processor seconds for each client, over those on one device. "
         "Bytes: what a device contributes to the collectives of a round, in the compiled program."
     )
     return Measured(
         measurements={"weak scaling": {label: dataclasses.asdict(layout) for label, layout in layouts.items()}},
-        figures=figures,
+        figures={
+            f"weak scaling/{label}/processor time over one device": layout.processor_a_client / one for label, layout in layouts.items()
+        },
         tables=(Table(f"Weak scaling, {COHORT_A_DEVICE} clients a device", columns, rows, note),),
         panels=(Panel("Weak scaling", "seconds a round", {label: layout.round for label, layout in layouts.items()}),),
+    )
+
+
+def collectives(options: Options) -> Measured:
+    """What devices send each other in a round of FedAvg, which is the size of the model whatever the cohort."""
+    found = {cohort: fresh_process(options, "collectives", "8", str(cohort)) for cohort in COHORTS}
+    rows = tuple((str(cohort), ", ".join(sorted(kinds)), f"{sum(kinds.values()):,}") for cohort, kinds in found.items())
+    totals = [sum(kinds.values()) for kinds in found.values()]
+    return Measured(
+        measurements={"collectives": found},
+        figures={"collectives/largest over smallest": max(totals) / min(totals)},
+        tables=(Table("Bytes of a device in the collectives of a round, 8 devices", ("cohort", "kinds", "bytes"), rows),),
     )
 
 
@@ -70,6 +79,16 @@ class _Layout:
     def processor_a_client(self) -> float:
         """Seconds of all processors for one client."""
         return self.processor.median / self.devices / COHORT_A_DEVICE
+
+
+def fresh_process(options: Options, *words: str) -> dict[str, Any]:
+    """What `experiments.benchmarks.fresh` prints in a process of its own."""
+    options.say(" ".join(words))
+    command = [sys.executable, "-m", "experiments.benchmarks.fresh", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchmarkError(f"{' '.join(words)}: ended with {done.returncode}:\n{done.stderr[-1000:]}")
+    return json.loads(done.stdout)
 
 
 def name(devices: int, processes: int) -> str:
