@@ -10,6 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 import fedjax_edu as fe
+from experiments.processes import together
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="What to run: a file of experiments/configs; --config.rounds=50 sets a field."
@@ -20,7 +21,7 @@ Configuration = TypeVar("Configuration", bound=fe.study.Config)
 
 
 def run(kind: type[Configuration], work: Callable[[Configuration], object]) -> None:
-    """Reads the flags and the configuration, uses every core, and calls `work`.
+    """Reads the flags and the configuration, uses every core, meets the other processes if there are any, and calls `work`.
 
     Args:
         kind: what the configuration file describes.
@@ -32,7 +33,8 @@ def run(kind: type[Configuration], work: Callable[[Configuration], object]) -> N
         config = kind.from_mapping(_fields())
         fe.configure()
         _keep_compiled_programs()
-        work(config)
+        with together():
+            work(config)
 
     try:
         app.run(main, flags_parser=_parse)

@@ -60,6 +60,7 @@ FLOORS = (
     Floor("cpu", "lanes=auto, time over the best number of lanes", r"lanes/\w+/auto over the best", 1.10, at_most=True),
     Floor("scaling", "time per client, dearest cohort over cheapest", r"time per client/dearest over cheapest", 1.10, at_most=True),
     Floor("scaling", "resident memory, cohort 2,048 over cohort 32", r"memory/2048 over 32", 1.10, at_most=True),
+    Floor("scaling", "bytes between devices, largest cohort over smallest", r"collectives/largest over smallest", 1.0, at_most=True),
     Floor("scaling", "main job, seconds to compile", r"compile/cold seconds", 10.0, at_most=True),
     Floor("scaling", "main job, seconds to compile from the cache", r"compile/cached seconds", 3.0, at_most=True),
 )

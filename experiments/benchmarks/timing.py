@@ -61,6 +61,10 @@ class Runner:
         """Bytes of the compiled program, by its compiler's account."""
         return self.engine.memory({"network": start(self._model)})
 
+    def collectives(self) -> dict[str, int]:
+        """Bytes that a device contributes to the collectives of a round, by kind."""
+        return self.engine.collectives({"network": start(self._model)})
+
 
 @dataclasses.dataclass(frozen=True)
 class Timing:

@@ -54,7 +54,7 @@ def check_parts(population: Any, algorithm: Any, cohort: Any, aggregator: Any, m
 def check_stream(cohort: Cohort, layout: Layout) -> None:
     """Checks that the rows of a round can be told before it begins, where they have to be read."""
     if layout.budget is not None and cohort.measures:
-        remedy = "use a population whose rows stay on the device (plan.resident_bytes=None, arrays), or another sampler"
+        remedy = "use arrays that stay on the devices (over several processes, with plan.resident_bytes for all), or another sampler"
         raise ArgumentError("cohort", f"{cohort.name}, which measures losses before it draws", remedy)
 
 

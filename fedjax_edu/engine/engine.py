@@ -18,14 +18,14 @@ from fedjax_edu.core.link import Link
 from fedjax_edu.core.modules import Modules, assign
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
-from fedjax_edu.engine import checks, evaluation, rounds, tiles
+from fedjax_edu.engine import checks, collectives, evaluation, processes, rounds, tiles
 from fedjax_edu.engine.cohorts import Cohort
 from fedjax_edu.engine.cohorts.sampler import synchronous
 from fedjax_edu.engine.lanes import measuring, measuring_stage
 from fedjax_edu.engine.partition import Partition, partition
 from fedjax_edu.engine.plan import AXIS, ExecutionPlan
 from fedjax_edu.engine.reporting import Traffic, to_info, traffic
-from fedjax_edu.engine.resident import Resident, filled, place
+from fedjax_edu.engine.resident import Feed, Resident, filled, place
 from fedjax_edu.engine.schedule import LocalRows, replay_round
 from fedjax_edu.engine.state import Evaluation, Info, State
 from fedjax_edu.engine.streaming import Stream, parts
@@ -82,6 +82,8 @@ class Engine:
         self._cohort = cohort
         self.layout = plan.resolve(self._sampler.capacity, None if population.loaded else trees.byte_size(population.arrays))
         checks.check_stream(cohort, self.layout)
+        whole = "describe all clients in every process, with the same sizes, ids and attributes; each reads the rows that it needs"
+        processes.check_alike("population", (population.offsets, population.ids, population.attributes), whole, self.layout.mesh)
         self._modules = modules
         self._longest = int(population.sizes.max())
         self._measured = checks.check_flag("measure_after", measure_after)
@@ -108,18 +110,19 @@ class Engine:
         checks.check_precision(self._x64)
         seed = check_seed(seed)
         checks.check_params(params, self.population)
+        processes.check_alike("params", (params, seed), "start from the same parameters and seed in every process", self.layout.mesh)
         params, key = jax.tree.map(jnp.array, params), jax.random.key(seed)
         sharding = self._compiled(params).sharding
         everyone = jnp.arange(self.population.num_clients, dtype=jnp.int32)
         if not self.layout.host_states:
-            return jax.device_put(self._begin(self._resident, params, key, everyone), sharding)
+            return processes.spread(self._begin(self._resident, params, key, everyone), sharding)
         clients = []
         for start in range(0, len(everyone), CLIENTS_AT_ONCE):
             few = everyone[start : start + CLIENTS_AT_ONCE]
             state = self._begin(self._resident, params, key, few)
             clients.append(jax.tree.map(np.asarray, (state.clients, state.links_clients)))
         states, links_states = jax.tree.map(lambda *leaves: np.concatenate(leaves), *clients)
-        bare = jax.device_put(*(each._replace(clients=(), links_clients=()) for each in (state, sharding)))
+        bare = processes.spread(*(each._replace(clients=(), links_clients=()) for each in (state, sharding)))
         return bare._replace(clients=states, links_clients=links_states)
 
     def _begin(self, resident: Resident, params: Tree, key: jax.Array, clients: jax.Array) -> State:
@@ -190,15 +193,14 @@ class Engine:
         """
         self._check(state)
         checks.check_like(population, self.population)
-        key = fold(state.key, Purpose.EVALUATE)
-        static = (self._algorithm.model, self._algorithm.loss, self.layout.mesh)
-        reports, owners = [], []
+        static = (self._algorithm.model, self._algorithm.loss, processes.own(self.layout.mesh))
+        server, clients, key = processes.here((state.server, state.clients, state.key), self.layout.mesh)
+        key, found = fold(key, Purpose.EVALUATE), []
         for arrays, cut, count, start in self._tiled(population):
-            report = evaluation.losses(*static, state.server, state.clients, arrays, cut, key)
-            reports.append(jax.tree.map(lambda leaf, count=count: np.asarray(leaf).reshape(-1)[:count], report))
-            owners.append(start + np.asarray(cut.client).reshape(-1)[:count])
-        report = jax.tree.map(lambda *leaves: np.concatenate(leaves), *reports)
-        return evaluation.summarise(report, np.concatenate(owners), population.num_clients)
+            report = evaluation.losses(*static, server, clients, arrays, cut, key)
+            found.append(jax.tree.map(lambda leaf, count=count: np.asarray(leaf).reshape(-1)[:count], (report, start + cut.client)))
+        report, owners = self._together(population, found)
+        return evaluation.summarise(report, owners, population.num_clients)
 
     def predict(self, state: State, population: Population, fn: Callable[..., Any]) -> Any:
         """Outputs of a model for every row of a population.
@@ -214,11 +216,12 @@ class Engine:
         self._check(state)
         checks.check_like(population, self.population)
         checks.check_function(fn)
+        static = (self._algorithm.model, fn, processes.own(self.layout.mesh))
+        server, clients = processes.here((state.server, state.clients), self.layout.mesh)
         outputs = []
         for arrays, cut, _, _ in self._tiled(population):
-            found = evaluation.predictions(self._algorithm.model, fn, self.layout.mesh, state.server, state.clients, arrays, cut)
-            outputs.append(evaluation.in_row_order(found, cut))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *outputs)
+            outputs.append(evaluation.in_row_order(evaluation.predictions(*static, server, clients, arrays, cut), cut))
+        return self._together(population, outputs)
 
     def schedule(self, state: State, rounds: int) -> tuple[list[np.ndarray], list[LocalRows]]:
         """Who will take part in the next rounds and which rows each local step will see; nothing is trained.
@@ -268,12 +271,28 @@ class Engine:
         Returns:
             ``peak`` (temporaries, state and results on a device, the population's arrays left out), ``temporary`` and ``population``.
         """
-        state = self.init(params)
-        given, feed = (state, None) if self._stream is None else self._stream.example(state, self._seats)
-        analysis: Any = self._compiled(state.params).chunk.lower(given, self._resident, jnp.int32(1), feed).compile().memory_analysis()
+        compiled, feed = self._compile(params)
+        analysis: Any = compiled.memory_analysis()
         population = trees.byte_size(self._resident) + trees.byte_size(feed) // (1 if feed is None else self.layout.mesh.shape[AXIS])
         peak = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes - population
         return {"peak": peak, "temporary": analysis.temp_size_in_bytes, "population": population}
+
+    def collectives(self, params: Tree) -> dict[str, int]:
+        """Bytes that each device contributes to what the devices exchange in one compiled round, by kind; nothing runs.
+
+        Args:
+            params: parameters, as for :meth:`init`.
+
+        Returns:
+            ``{"all-reduce": bytes}`` and so on, from the compiled program; empty on one device.
+        """
+        return collectives.count_bytes(self._compile(params)[0].as_text() or "", self.layout.mesh.size)
+
+    def _compile(self, params: Tree) -> tuple[jax.stages.Compiled, Feed | None]:
+        """A chunk of rounds, compiled, and rows of the shapes that it is fed."""
+        state = self.init(params)
+        given, feed = (state, None) if self._stream is None else self._stream.example(state, self._seats)
+        return self._compiled(state.params).chunk.lower(given, self._resident, jnp.int32(1), feed).compile(), feed
 
     @cached_property
     def _resident(self) -> Resident:
@@ -307,16 +326,28 @@ class Engine:
         return (*stages, last)
 
     def _tiled(self, population: Population) -> Iterator[tuple[Tree, tiles.Tiles, int, int]]:
-        """A population's arrays on the devices, their tiles, how many of these are not padding, and the first client; part by part."""
-        size = tiles.tile_size(population)
-        if population is self.population and self.layout.budget is None:
-            cut, count = tiles.cut(population, self.population.ids, TILES_AT_ONCE, self.layout.mesh, size)
+        """Arrays on this process's devices, their tiles, how many of these are not padding, and the first client; part by part."""
+        mesh, size = processes.own(self.layout.mesh), tiles.tile_size(population)
+        if population is self.population and self.layout.budget is None and mesh is self.layout.mesh:
+            cut, count = tiles.cut(population, self.population.ids, TILES_AT_ONCE, mesh, size)
             yield self._resident.arrays, cut, count, 0
             return
-        for part, start, rows, count in parts(population, self.layout.budget, size):
+        clients = range(population.num_clients)
+        if self._divides(population):
+            clients = processes.share(population.offsets, jax.process_count(), jax.process_index())
+        for part, start, rows, count in parts(population, self.layout.budget, size, clients):
             padded = jax.tree.map(lambda leaf, rows=rows: filled(leaf, rows - len(leaf)), part.arrays)
-            arrays = jax.device_put(padded, self._replicated)
-            yield arrays, *tiles.cut(part, self.population.ids, TILES_AT_ONCE, self.layout.mesh, size, count), start
+            arrays = jax.device_put(padded, NamedSharding(mesh, PartitionSpec()))
+            yield arrays, *tiles.cut(part, self.population.ids, TILES_AT_ONCE, mesh, size, count), start
+
+    def _divides(self, population: Population) -> bool:
+        """Whether each process goes through a part of the clients; where there are fewer clients than processes, each goes through all."""
+        return self.layout.mesh.is_multi_process and population.num_clients >= jax.process_count()
+
+    def _together(self, population: Population, found: list[Any]) -> Any:
+        """What was found part by part, and process by process, as one."""
+        own = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+        return processes.together(own) if self._divides(population) else own
 
     def _check(self, state: State, stacked: bool = False) -> None:
         checks.check_state(state, self._x64, stacked and self._stream is None)

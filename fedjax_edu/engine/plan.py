@@ -54,8 +54,10 @@ class ExecutionPlan:
         chunk: rounds that one call of the compiled program runs at most.
         resident_bytes: what rows of the population may take of each device. A larger population, and one whose rows are read by a
             loader, streams: the rows of the next chunk's clients are read while the present chunk runs. None keeps arrays on the
-            devices whatever they take, and gives a loader 256 MiB.
-        client_states: where the clients' own states live: "device", or "host", from which a chunk is given those of its clients.
+            devices whatever they take, and gives a loader 256 MiB. Over several processes None streams arrays too, so that each process
+            reads the rows of its own devices alone; a number that the rows fit into keeps a copy of all of them on every device.
+        client_states: where the clients' own states live: "device", or "host", from which a chunk is given those of its clients; each of
+            several processes has them all.
         partition: how parameters are split over the axis ``model``: ``(dotted name, leaf) -> PartitionSpec``, for instance
             ``lambda name, leaf: PartitionSpec(None, "model") if name.startswith("backbone.") else PartitionSpec()``. None splits the
             largest dimension that the axis divides of every leaf with two or more, and keeps all others whole. Whatever else has a
@@ -84,18 +86,28 @@ class ExecutionPlan:
         if not (isinstance(self.lanes, str) and self.lanes == "auto"):
             object.__setattr__(self, "lanes", check_integer("lanes", self.lanes, remedy='use a positive integer, or "auto"'))
         if self.mesh is not None:
-            if not isinstance(self.mesh, Mesh):
-                raise ArgumentError("mesh", self.mesh, f"use jax.make_mesh((devices,), ({AXIS!r},))")
-            if AXIS not in self.mesh.axis_names:
-                raise ArgumentError("mesh", self.mesh.axis_names, f"name one axis {AXIS!r}")
-            if self.mesh.axis_names not in ((AXIS,), (AXIS, MODEL)):
-                raise ArgumentError("mesh", self.mesh.axis_names, f"use the axis {AXIS!r} alone, or {AXIS!r} first and {MODEL!r} second")
+            self._check_mesh(self.mesh)
         if self.partition is not None:
             if not callable(self.partition):
                 raise ArgumentError("partition", self.partition, "use a function (dotted name, leaf) -> jax.sharding.PartitionSpec")
             if self.mesh is None or MODEL not in self.mesh.axis_names:
                 axes = None if self.mesh is None else self.mesh.axis_names
                 raise ArgumentError("mesh", axes, f"give `partition` a mesh with the axes {AXIS!r} and {MODEL!r}")
+
+    @staticmethod
+    def _check_mesh(mesh: Mesh) -> None:
+        if not isinstance(mesh, Mesh):
+            raise ArgumentError("mesh", mesh, f"use jax.make_mesh((devices,), ({AXIS!r},))")
+        if AXIS not in mesh.axis_names:
+            raise ArgumentError("mesh", mesh.axis_names, f"name one axis {AXIS!r}")
+        if mesh.axis_names not in ((AXIS,), (AXIS, MODEL)):
+            raise ArgumentError("mesh", mesh.axis_names, f"use the axis {AXIS!r} alone, or {AXIS!r} first and {MODEL!r} second")
+        missing = set(range(jax.process_count())) - {device.process_index for device in mesh.devices.flat}
+        if mesh.is_multi_process and missing:
+            raise ArgumentError("mesh", f"no device of process {min(missing)}", "use devices of every process, or of one alone")
+        for group in mesh.devices.reshape(len(mesh.devices), -1):
+            if len(owners := sorted({device.process_index for device in group})) > 1:
+                raise ArgumentError("mesh", f"a model over devices of processes {owners}", f"keep the axis {MODEL!r} inside each process")
 
     def resolve(self, capacity: int, row_bytes: int | None = 0) -> "Layout":
         """The plan with everything decided for a cohort of at most `capacity` clients and rows of `row_bytes` in all (None: a loader)."""
@@ -113,10 +125,17 @@ class ExecutionPlan:
             lanes, reason = int(max(1, min(self.lanes, share))), "as asked for"
         else:
             lanes, reason = (None, "not known before parameters are") if share > 1 else (1, "a device has no more than one client")
-        streams = row_bytes is None or self.client_states == "host" or row_bytes > (self.resident_bytes or row_bytes)
-        budget = self.resident_bytes or (STREAM_BYTES if row_bytes is None else 2 * row_bytes)
-        chunk, host_states = int(self.chunk), self.client_states == "host"
-        return Layout(mesh, lanes, reason, chunk, budget if streams else None, host_states, self.partition)
+        return Layout(mesh, lanes, reason, int(self.chunk), self._budget(mesh, row_bytes), self.client_states == "host", self.partition)
+
+    def _budget(self, mesh: Mesh, row_bytes: int | None) -> int | None:
+        """Bytes of each device through which rows stream; None where they are resident."""
+        if row_bytes is None:
+            return self.resident_bytes or STREAM_BYTES
+        if self.resident_bytes is not None:
+            return self.resident_bytes if row_bytes > self.resident_bytes or self.client_states == "host" else None
+        if mesh.is_multi_process:  # four times an equal share of the rows: two chunks, and one device may have more than another
+            return min(2 * row_bytes, max(STREAM_BYTES, 4 * row_bytes // mesh.shape[AXIS]))
+        return 2 * row_bytes if self.client_states == "host" else None
 
 
 @functools.cache

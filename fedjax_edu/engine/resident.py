@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from fedjax_edu.core.algorithm import ClientInfo, Stage
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
+from fedjax_edu.engine import processes
 
 
 class Resident(NamedTuple):
@@ -70,7 +71,7 @@ def place(population: Population, stages: tuple[Stage, ...], mesh: Mesh, with_ro
     table = (np.minimum(population.offsets[:-1], 2**31 - 1).astype(np.int32), sizes.astype(np.int32), population.ids, attributes, steps)
     unit = max(1, 2 ** (population.num_examples.bit_length() - 6))
     arrays = jax.tree.map(lambda leaf: filled(leaf, -len(leaf) % unit), population.arrays) if with_rows else None
-    return Resident(*jax.device_put((arrays, *table), NamedSharding(mesh, PartitionSpec())))
+    return Resident(*processes.put((arrays, *table), NamedSharding(mesh, PartitionSpec())))
 
 
 def filled(leaf: np.ndarray, rows: int) -> np.ndarray:

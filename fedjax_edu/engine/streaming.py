@@ -14,7 +14,7 @@ from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.keys import Purpose, fold
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
-from fedjax_edu.engine import rounds
+from fedjax_edu.engine import processes, rounds
 from fedjax_edu.engine.cohorts.sampler import Bound, synchronous, untrained
 from fedjax_edu.engine.plan import AXIS, STREAM_BYTES
 from fedjax_edu.engine.resident import Feed, Resident
@@ -147,7 +147,7 @@ class Stream:
             shape = (self._mesh.shape[AXIS] * self.capacity, *parts[0].shape[1:])
             return jax.make_array_from_single_device_arrays(shape, split, list(parts))
 
-        return Feed(jax.tree.map(assemble, *buffers), *jax.device_put((first, slots), whole)), everyone
+        return Feed(jax.tree.map(assemble, *buffers), *processes.put((first, slots), whole)), everyone
 
     def _read(self, clients: np.ndarray) -> Tree:
         """A device's rows, leaves [R, ...]; fresh memory each time, since a device of a CPU may keep it."""
@@ -244,7 +244,7 @@ class Stream:
         if store is None:
             return state
         for leaf, new in zip(jax.tree.leaves(store), jax.tree.leaves((state.clients, state.links_clients)), strict=True):
-            leaf[clients] = np.asarray(new)[: len(clients)]
+            leaf[clients] = processes.fetch(new)[: len(clients)]
         return state._replace(clients=store[0], links_clients=store[1])
 
 
@@ -253,28 +253,31 @@ def _one_round(seats: rounds.Seats) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(seats.clients)[None], np.asarray(seats.present)[None]
 
 
-def parts(population: Population, budget: int | None, size: int) -> Iterator[tuple[Population, int, int, int]]:
-    """A population in parts that fit on a device, for passes over all of it.
+def parts(population: Population, budget: int | None, size: int, clients: range) -> Iterator[tuple[Population, int, int, int]]:
+    """Clients in parts that fit on a device, for passes over all of them.
 
     Args:
         population: the clients.
         budget: bytes that rows may take; None is no bound.
         size: rows of a tile, which no two clients share.
+        clients: the positions to go through, at least one.
 
     Yields:
         ``(part with its rows in memory, position of its first client, rows, tiles)``; the last two are the same for all parts, room for
         the largest.
     """
-    if budget is None and not population.loaded:
+    if budget is None and not population.loaded and len(clients) == population.num_clients:
         yield population, 0, population.num_examples, 0
         return
+    wanted = population.offsets[clients.stop] - population.offsets[clients.start]
     rows = max((budget or STREAM_BYTES) // trees.byte_size(population.spec), int(population.sizes.max()))
+    rows = max(min(rows, int(wanted)), 1)
     tiles = 2 * -(-rows // size)
     ends_rows, ends_tiles = population.offsets[1:], np.cumsum(-(-population.sizes // size))
-    start = 0
-    while start < population.num_clients:
+    start = clients.start
+    while start < clients.stop:
         before = (ends_rows[start - 1], ends_tiles[start - 1]) if start else (0, 0)
         fits = (ends_rows - before[0] <= rows) & (ends_tiles - before[1] <= tiles)
-        stop = int(np.searchsorted(~fits[start:], True)) + start
+        stop = min(int(np.searchsorted(~fits[start:], True)) + start, clients.stop)
         yield population.read(np.arange(start, stop)), start, rows, tiles
         start = stop

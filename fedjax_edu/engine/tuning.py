@@ -7,14 +7,14 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fedjax_edu.core import trees
 from fedjax_edu.core.algorithm import Stage
@@ -22,6 +22,7 @@ from fedjax_edu.core.keys import ClientPurpose, fold
 from fedjax_edu.core.local import Batch
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population, data_folder
+from fedjax_edu.engine import processes
 from fedjax_edu.engine.drawing import draw
 from fedjax_edu.engine.lanes import over_lanes
 from fedjax_edu.engine.plan import AXIS, Layout
@@ -50,8 +51,8 @@ def choose(stage: Stage, state: State, resident: Resident, population: Populatio
     """The number of lanes with which a round is expected to take least time.
 
     A round takes as many ticks as its queue needs with so many lanes, which is counted, times the seconds of a tick, which
-    are measured on all devices at once: local steps on real rows, without the queue around them. A step of few FLOP is not worth
-    timing: the loop around it takes longer.
+    are measured on all devices of a process at once: local steps on real rows, without the queue around them. A step of few FLOP is
+    not worth timing: the loop around it takes longer. Of several processes the first measures, and all follow.
 
     Args:
         stage: the stage whose first phase is timed.
@@ -82,7 +83,7 @@ def _fastest(rehearsal: "_Rehearsal", ladder: list[int], steps: np.ndarray, shar
     queue = typical_queue(steps, share)
     rounds: dict[int, float] = {}
     for lanes in ladder:
-        seconds = memory.seconds.get(lanes) or memory.keep(lanes, rehearsal.seconds_a_tick(lanes))
+        seconds = processes.by_the_first(partial(memory.recall, lanes, rehearsal.seconds_a_tick), rehearsal.mesh)
         rounds[lanes] = count_ticks(queue, lanes) * seconds
         if rounds[lanes] > HOPELESS * min(rounds.values()):
             break
@@ -117,16 +118,20 @@ class _Rehearsal:
     """A loop of local steps of some lanes, on every device of the mesh at once."""
 
     def __init__(self, stage: Stage, state: State, resident: Resident, population: Population, layout: Layout):
-        self._stage, self._mesh = stage, layout.mesh
-        self._server, self._client = jax.tree.map(_harmless, (state.server, _first(state.clients)))
+        self._stage, self._population, self.mesh = stage, population, layout.mesh
+        self._own = processes.own(layout.mesh)
+        self._server, self._client = jax.tree.map(partial(_harmless, self._own), (state.server, _first(state.clients)))
         self._longest = int(population.sizes.max())
         largest = int(np.argmax(population.sizes))
         some = np.concatenate([[largest], np.flatnonzero(population.sizes)])
-        some = some[: max(1, int(np.searchsorted(np.cumsum(population.sizes[some]), ROWS)))]
-        self._data = jax.tree.map(jnp.asarray, population.rows_of(some))
+        self._some = some[: max(1, int(np.searchsorted(np.cumsum(population.sizes[some]), ROWS)))]
         self._examples = jnp.int32(population.sizes[largest])
         zero = jnp.int32(0)
-        self._info = trees.index(resident.infos(zero[None], zero[None], 0, len(stage.phases), 1), 0)
+        self._info = trees.index(processes.fetch(resident.infos(zero[None], zero[None], 0, len(stage.phases), 1)), 0)
+
+    @cached_property
+    def _data(self) -> Tree:
+        return jax.tree.map(jnp.asarray, self._population.rows_of(self._some))
 
     def _steps(self, lanes: int, server: Any, client: Tree, data: Tree, ticks: jax.Array) -> Tree:
         """`ticks` local steps in each lane, of which a number comes out."""
@@ -154,7 +159,7 @@ class _Rehearsal:
         mapped = jax.jit(
             jax.shard_map(
                 on_device,
-                mesh=self._mesh,
+                mesh=self._own,
                 in_specs=(everywhere,) * 4,
                 out_specs=PartitionSpec(AXIS),
                 axis_names={AXIS},
@@ -168,7 +173,9 @@ class _Rehearsal:
         def once(server: Any, client: Tree, data: Tree) -> Tree:
             return self._steps(1, server, client, data, jnp.int32(1))
 
-        return jax.jit(once).lower(self._server, self._client, self._data)
+        rows = int(self._population.sizes[self._some].sum())
+        data = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((rows, *leaf.shape), leaf.dtype), self._population.spec)
+        return jax.jit(once).lower(self._server, self._client, data)
 
     @property
     def flop(self) -> float:
@@ -178,8 +185,8 @@ class _Rehearsal:
     @property
     def key(self) -> str:
         """What the seconds of a tick depend on: the step, the machine, the devices and the versions."""
-        device = self._mesh.devices.flat[0]
-        facts = (jax.__version__, device.platform, device.device_kind, self._mesh.devices.shape, os.cpu_count(), self._one_step.as_text())
+        device = self._own.devices.flat[0]
+        facts = (jax.__version__, device.platform, device.device_kind, self._own.devices.shape, os.cpu_count(), self._one_step.as_text())
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def seconds_a_tick(self, lanes: int) -> float:
@@ -202,11 +209,11 @@ def _first(clients: Tree) -> Tree:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), clients)
 
 
-def _harmless(leaf: jax.ShapeDtypeStruct) -> jax.Array:
-    """Small numbers of a shape and dtype: with zeros, a step may take a path that real values never take."""
-    if jnp.issubdtype(leaf.dtype, jnp.inexact):
-        return jnp.full(leaf.shape, 0.01, leaf.dtype, device=leaf.sharding)
-    return jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
+def _harmless(mesh: Mesh, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    """Small numbers of a shape and dtype, on these devices: with zeros, a step may take a path that real values never take."""
+    where = NamedSharding(mesh, PartitionSpec() if leaf.sharding is None else leaf.sharding.spec)
+    number = 0.01 if jnp.issubdtype(leaf.dtype, jnp.inexact) else 0
+    return jnp.full(leaf.shape, number, leaf.dtype, device=where)
 
 
 class _Memory:
@@ -222,9 +229,11 @@ class _Memory:
         except (OSError, ValueError, AttributeError):
             pass  # never measured, or a file that another program damaged: measure
 
-    def keep(self, lanes: int, seconds: float) -> float:
-        """Writes what was measured; where nothing can be written, the next process measures again."""
-        self.origin, self.seconds[lanes] = "measured now", seconds
+    def recall(self, lanes: int, measure: Callable[[int], float]) -> float:
+        """Seconds of a tick, measured and written if they never were; where nothing can be written, the next program measures again."""
+        if lanes in self.seconds:
+            return self.seconds[lanes]
+        self.origin, self.seconds[lanes] = "measured now", measure(lanes)
         beside = self._path.with_suffix(f".{os.getpid()}")
         try:
             beside.parent.mkdir(parents=True, exist_ok=True)
@@ -232,4 +241,4 @@ class _Memory:
             beside.replace(self._path)
         except OSError as error:
             logging.getLogger("fedjax_edu").info("lanes: %s cannot be written (%s)", self._path, error)
-        return seconds
+        return self.seconds[lanes]

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from fedjax_edu.study.config import Config, FederatedConfig, SchoolsConfig
 from fedjax_edu.study.estimates import Estimate, against
 from fedjax_edu.study.markdown import table
 from fedjax_edu.study.metrics import worst_tenth
+from fedjax_edu.study.processes import standard_output
 from fedjax_edu.study.report import counted, number, with_interval
 from fedjax_edu.study.results import Predictions, collect
 from fedjax_edu.study.run_folder import RunFolder, versions
@@ -80,7 +80,7 @@ def run_algorithms(
         raise ConfigError("config.settings", sorted(config.settings), f"add {REFERENCE}: the others are measured against it")
     for settings in config.settings.values():
         check_algorithm(settings)
-    folder, console = RunFolder(workdir), console or Console()
+    folder, console = RunFolder(workdir), console or standard_output()
     folder.write_json("config.json", config)
     folder.write_json("versions.json", versions())
     runs: list[tuple[Predictions, ...]] = []
@@ -98,7 +98,7 @@ def run_algorithms(
             found[name][task.name] = Score(score, difference, worst)
     folder.write_json("algorithms.json", found)
     text = _markdown(found, seeds, folds)
-    Path(workdir, "algorithms.md").write_text(text)
+    folder.write_text("algorithms.md", text)
     console.print(text, highlight=False)
     return found
 
@@ -116,7 +116,7 @@ def tune_algorithms(config: AlgorithmsConfig, *, names: Sequence[str] = (), fold
         ArgumentError: folds out of range, or a name without settings or grid.
         ConfigError: an algorithm's arguments are wrong.
     """
-    names, console = names or list(config.grids), console or Console()
+    names, console = names or list(config.grids), console or standard_output()
     for name in names:
         if name not in config.settings or name not in config.grids:
             known = sorted(set(config.settings) & set(config.grids))

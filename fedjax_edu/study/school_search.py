@@ -179,7 +179,7 @@ def _found(study: "Study") -> dict[str, Any]:
 
     complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
-    ranked = sorted(complete, key=lambda trial: (-trial.value, trial.number)) + pruned
+    ranked = sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number)) + pruned
     importances = get_param_importances(study) if len(complete) > 1 else {}
     return {"complete": len(complete), "pruned": len(pruned), "importances": importances, "trials": [_trial(trial) for trial in ranked]}
 

@@ -52,7 +52,7 @@ def open_study(
         study = optuna.create_study(
             storage=_open(storage),
             study_name=name,
-            direction=direction,
+            direction=optuna.study.StudyDirection[direction.upper()],
             pruner=pruner or optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
