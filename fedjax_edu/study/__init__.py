@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from fedjax_edu.study.results import Result
     from fedjax_edu.study.robustness import RobustnessConfig, run_robustness
     from fedjax_edu.study.run import run_schools
+    from fedjax_edu.study.schools import prepare
     from fedjax_edu.study.sweeping import Sweep, sweep
+    from fedjax_edu.study.training import Trainer
 
 __all__ = [
     "AlgorithmsConfig",
@@ -19,6 +21,8 @@ __all__ = [
     "RobustnessConfig",
     "SchoolsConfig",
     "Sweep",
+    "Trainer",
+    "prepare",
     "run_algorithms",
     "run_folds",
     "run_robustness",
@@ -34,6 +38,8 @@ _HOME = {
     "RobustnessConfig": "robustness",
     "SchoolsConfig": "config",
     "Sweep": "sweeping",
+    "Trainer": "training",
+    "prepare": "schools",
     "run_algorithms": "algorithms",
     "run_folds": "folds",
     "run_robustness": "robustness",
