@@ -1,5 +1,6 @@
 """Very many clients: made on the spot, or with a head of their own on the host."""
 
+from experiments.benchmarks import heads
 from experiments.benchmarks.fresh import in_fresh_process
 from experiments.benchmarks.measure import spread
 from experiments.benchmarks.results import Measured, Options, Panel, Table, megabytes, seconds, with_spread
@@ -30,32 +31,30 @@ def lazy_clients(options: Options) -> Measured:
 
 
 def personal_heads(options: Options) -> Measured:
-    """Heads of a hundred thousand clients on the host, against heads of one number each and against a tenth of the clients."""
-    sizes = {"all": (WITH_HEADS, OUTPUTS), "small heads": (WITH_HEADS, 1), "a tenth": (WITH_HEADS // 10, OUTPUTS)}
-    found = {name: in_fresh_process(options, "heads", *size) for name, size in sizes.items()}
-    every, small, tenth = found.values()
+    """Heads of a hundred thousand clients on the host, against those of a tenth of them."""
+    counts = (WITH_HEADS, WITH_HEADS // 10)
+    every, tenth = runs = [in_fresh_process(options, "heads", count, OUTPUTS) for count in counts]
     figures = {"personal heads/device bytes over those of a tenth": every["device"] / tenth["device"]}
-    if None not in (every["resident"][-1], small["resident"][-1]):
-        beyond = every["resident"][-1] - small["resident"][-1]
-        figures["personal heads/resident bytes of a byte of heads"] = beyond / (every["heads"] - small["heads"])
+    if None not in (every["resident"][-1], tenth["resident"][-1]):
+        beyond = every["resident"][-1] - tenth["resident"][-1]
+        figures["personal heads/resident bytes of a byte of heads"] = beyond / (every["heads"] - tenth["heads"])
+    found = {f"{count:,} clients": run for count, run in zip(counts, runs, strict=True)}
     each = {name: spread(one["seconds"]) for name, one in found.items()}
     rows = tuple(
         (
-            f"{sizes[name][0]:,} of {one['heads'] // sizes[name][0] // 4} numbers",
+            name,
             with_spread(each[name]),
-            *(megabytes(one[column]) for column in ("heads", "device")),
-            megabytes(one["resident"][-1]),
-            megabytes(one["peak"]),
+            *(megabytes(size) for size in (one["heads"], one["device"], one["resident"][-1], one["peak"])),
         )
         for name, one in found.items()
     )
-    columns = ("heads", "a client, median [quartiles]", "all heads", "on a device", "resident", "peak")
+    columns = ("population", "a client, median [quartiles]", "all heads", "on a device", "resident", "peak")
     note = (
         "A device holds the heads of a chunk's clients. A run leaves its argument as it was, so that all heads are there twice meanwhile."
     )
     return Measured(
         measurements={"personal heads": found},
         figures=figures,
-        tables=(Table("Personal heads on the host", columns, rows, note),),
+        tables=(Table(f"Personal heads of {heads.HIDDEN * OUTPUTS:,} numbers on the host", columns, rows, note),),
         panels=(Panel("A client with a head of its own", "seconds", each),),
     )

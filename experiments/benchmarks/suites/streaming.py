@@ -64,12 +64,11 @@ def make_runners(clients: workload.Workload, folder: Path, cohort: int, rounds: 
         BenchmarkError: a population that is not twenty times what a device may hold of it.
     """
     budget = bytes_of(fe.data.Population.from_arrays(clients.arrays, clients.offsets)) // TIMES
+    records = recorded(clients, folder / "clients.array_record")
     runners = {
         "resident": Runner(clients, cohort, rounds, lanes=lanes),
         "memory maps": Runner(clients, cohort, rounds, lanes=lanes, resident_bytes=budget),
-        "records": Runner(
-            clients, cohort, rounds, lanes=lanes, resident_bytes=budget, population=recorded(clients, folder / "clients.array_record")
-        ),
+        "records": Runner(clients, cohort, rounds, lanes=lanes, resident_bytes=budget, population=records),
     }
     for name in ("memory maps", "records"):
         check_larger(runners[name].engine)
