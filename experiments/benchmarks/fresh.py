@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def memory(cohort: int) -> dict[str, int | None]:
     return {"peak": peak_bytes()}
 
 
-WORKS = {"memory": memory, "lazy": lazy.measure, "heads": heads.measure, "members": members.train}
+WORKS: dict[str, Callable[..., dict[str, Any]]] = {"memory": memory, "lazy": lazy.measure, "heads": heads.measure, "members": members.train}
 
 
 def command(work: str, *numbers: int) -> list[str]:

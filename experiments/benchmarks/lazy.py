@@ -1,5 +1,6 @@
 """Small clients that are made when they are asked for: a million of them, visited once, beside a few that are visited often."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -40,7 +41,7 @@ def measure(many: int, few: int, *, cohort: int = COHORT, turns: int = TURNS) ->
     found: dict[str, Any] = {"many": [], "few": [], "peak": [], "resident": []}
     for _ in range(turns):
         for name, visits in populations.items():
-            found[name].append(clock(lambda visits=visits: visits(rounds)) / (rounds * cohort))
+            found[name].append(clock(partial(visits, rounds)) / (rounds * cohort))
         found["peak"].append(peak_bytes())
         found["resident"].append(resident_bytes())
     for name, times in (("many", 1), ("few", many // few)):

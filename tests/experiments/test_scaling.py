@@ -103,6 +103,15 @@ def test_heads_are_their_clients_own():
     assert found["device"] > 0
 
 
+def test_a_head_is_compared_with_that_of_a_lone_client():
+    params = heads.start(2)
+    engine = heads.build(fe.data.Population.from_loader(lazy.load, lazy.sizes_of(np.arange(9))), fe.cohorts.round_robin(3), params)
+    state, _ = engine.run(engine.init(params), rounds=1)
+    heads.check_lone(engine, state, params, np.array([1]))
+    with pytest.raises(BenchmarkError, match="client 5 has another head"):
+        heads.check_lone(engine, state, params, np.array([1, 5]))  # its turn comes in the second round
+
+
 def test_a_head_that_is_not_its_clients_is_noticed():
     first = np.ones((3, 2), np.float32)
     own = first + np.arange(1, 5, dtype=np.float32).reshape(4, 1, 1) * np.array([[1], [2], [4]], np.float32)

@@ -10,7 +10,7 @@ from experiments.benchmarks.results import Measured, Options, Panel, Table, seco
 
 MEMBERS = 32
 ROUNDS = 3  # of the comparison inside a process, which compiles nothing
-WHOLE_ROUNDS = 20  # of a run from the start of its process on
+WHOLE_ROUNDS = 10  # of a run from the start of its process on
 PROCESSES = 3  # repeats, each of one process and of two at a time
 
 
