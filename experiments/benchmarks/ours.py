@@ -13,25 +13,27 @@ from experiments.benchmarks.workload import BATCH_SIZE, LEARNING_RATE, Arrays, W
 SEED = 0
 
 
-def build(workload: Workload, cohort: int, *, algorithm: str = "fedavg", lanes: int | str = "auto") -> tuple[fe.Engine, fe.State]:
+def build(
+    workload: Workload, cohort: int, *, algorithm: str = "fedavg", population: fe.data.Population | None = None, **plan: Any
+) -> tuple[fe.Engine, fe.State]:
     """An engine, and its state before the first round.
 
     Args:
         workload: the clients.
         cohort: clients a round, drawn uniformly.
         algorithm: ``fedavg`` or ``scaffold``.
-        lanes: of the execution plan.
+        population: the same clients with rows from elsewhere; None takes the workload's arrays.
+        **plan: fields of the execution plan.
 
     Returns:
         The engine and the state.
     """
-    population = fe.data.Population.from_arrays(workload.arrays, workload.offsets)
     engine = fe.Engine(
-        population,
+        fe.data.Population.from_arrays(workload.arrays, workload.offsets) if population is None else population,
         _algorithm(workload.model, algorithm),
         cohort=fe.cohorts.uniform(cohort),
         aggregator=fe.aggregation.mean(),
-        plan=fe.ExecutionPlan(lanes=lanes),
+        plan=fe.ExecutionPlan(**plan),
     )
     return engine, engine.init({"network": start(workload.model)}, seed=SEED)
 

@@ -97,9 +97,11 @@ def together(parts: Iterable[Measured]) -> Measured:
 def seconds(value: float) -> str:
     """Seconds with three digits.
 
-    >>> seconds(0.03141), seconds(12.345)
-    ('31.4 ms', '12.3 s')
+    >>> seconds(0.00000951), seconds(0.03141), seconds(12.345)
+    ('9.51 µs', '31.4 ms', '12.3 s')
     """
+    if value < 1e-4:
+        return f"{1e6 * value:.3g} µs"
     return f"{1000 * value:.3g} ms" if value < 1 else f"{value:.3g} s"
 
 

@@ -27,13 +27,13 @@ class Runner:
         workload: the clients.
         cohort: clients a round.
         rounds: of one call.
-        settings: `algorithm` and `lanes` of :func:`ours.build`.
+        settings: of :func:`ours.build`.
     """
 
     def __init__(self, workload: Workload, cohort: int, rounds: int, **settings: Any):
         self._model, self._rounds = workload.model, rounds
-        self.engine, self._state = ours.build(workload, cohort, **settings)
-        self.compile_seconds = clock(lambda: self.engine.run(self._state, rounds=0))
+        self.engine, self.state = ours.build(workload, cohort, **settings)
+        self.compile_seconds = clock(lambda: self.engine.run(self.state, rounds=0))
         self._infos: list[fe.Info] = []
         self()  # the first rounds touch memory that later ones find in place
         self._infos.clear()
@@ -44,7 +44,7 @@ class Runner:
         return [seconds] * self._rounds
 
     def _advance(self) -> None:
-        self._state, info = self.engine.run(self._state, rounds=self._rounds)
+        self.state, info = self.engine.run(self.state, rounds=self._rounds)
         self._infos.append(info)
 
     @property

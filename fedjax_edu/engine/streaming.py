@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,41 +21,21 @@ from fedjax_edu.engine.resident import Feed, Resident
 from fedjax_edu.engine.state import State
 
 SEATS_AT_ONCE = 64
-
-
-class Upcoming(NamedTuple):
-    """Who sits where in the next rounds.
-
-    Args:
-        clients: int32 [rounds, seats], positions in the population.
-        present: bool [rounds, seats].
-        round: int32 scalar, rounds done after them.
-        cohort: the sampler's state after them.
-    """
-
-    clients: np.ndarray
-    present: np.ndarray
-    round: Any
-    cohort: Any
-
-    @property
-    def rounds(self) -> int:
-        """How many rounds."""
-        return len(self.clients)
+ALIGNMENT = 64
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _foresee(sampler: Bound, devices: int, length: int, key: jax.Array, round_: jax.Array, cohort: Any, resident: Resident) -> Any:
-    """Seats of `length` rounds, [length, seats], and the round and the sampler's state after each, if every round is applied."""
+def _foresee(sampler: Bound, devices: int, length: int, key: jax.Array, clock: Any, resident: Resident) -> Any:
+    """The round and the sampler's state after `length` rounds if every one is applied, and who sits where in them, [length, seats]."""
 
-    def one(carry: Any, _: None) -> Any:
-        round_, cohort = carry
+    def one(clock: Any, _: None) -> Any:
+        round_, cohort = clock
         draw, cohort = sampler.draw(cohort, fold(key, Purpose.COHORT, round_), round_, _no_losses)
         seats = rounds.seat(draw, resident, devices)
         cohort = sampler.learn(cohort, untrained(round_, seats.clients, seats.present, resident.examples[seats.clients]))
-        return (round_ + 1, cohort), (seats.clients, seats.present, round_ + 1, cohort)
+        return (round_ + 1, cohort), (seats.clients, seats.present)
 
-    return jax.lax.scan(one, (round_, cohort), length=length)[1]
+    return jax.lax.scan(one, clock, length=length)
 
 
 def _no_losses(clients: jax.Array) -> jax.Array:
@@ -85,21 +65,43 @@ class Stream:
         if self.capacity < longest:
             raise ArgumentError("plan.resident_bytes", budget, f"use at least {2 * longest * self._bytes}: the largest client twice")
 
-    def foresee(self, sampler: Bound, key: jax.Array, round_: Any, cohort: Any, resident: Resident, wanted: int) -> Upcoming:
-        """The next rounds, as many of the `wanted` ones as fit.
+    def foresee(
+        self, sampler: Bound, length: int, state: State, resident: Resident, wanted: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Who sits where in the next rounds, `length` of them drawn at a time.
+
+        Yields:
+            ``(clients int32, present bool)``, [rounds, seats], of as many rounds as fit on a device; of none, once, if none are wanted.
 
         Raises:
             ArgumentError: not even one round fits.
         """
-        clients, present, rounds_, cohorts = _foresee(sampler, self._mesh.shape[AXIS], self._length, key, round_, cohort, resident)
-        clients, present = np.asarray(clients)[:wanted], np.asarray(present)[:wanted]
-        needed = self._needed(clients, present)
-        count = int(np.sum(needed <= self.capacity))
-        if wanted and not count:
-            remedy = f"use at least {2 * int(needed[0]) * self._bytes}: a round's clients on one device, twice; or draw a smaller cohort"
-            raise ArgumentError("plan.resident_bytes", self._budget, remedy)
-        last = max(count - 1, 0)
-        return Upcoming(clients[:count], present[:count], rounds_[last], trees.index(cohorts, last))
+        draw = partial(_foresee, sampler, self._mesh.shape[AXIS], length, state.key)
+        clock, drawn = draw((state.round, state.cohort), resident)
+        while True:
+            few = min(wanted, length)
+            wanted -= few
+            clients, present = (np.asarray(leaf)[:few] for leaf in drawn)
+            if wanted:  # asked for now: later it would have to wait until the device has run the chunks before
+                clock, drawn = draw(clock, resident)
+            yield from self._portions(clients, present)
+            if not wanted:
+                return
+
+    def _portions(self, clients: np.ndarray, present: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Seats of rounds, [rounds, seats], as many rounds at a time as fit."""
+        while True:
+            needed = self._needed(clients, present)
+            count = int(np.sum(needed <= self.capacity))
+            if len(clients) and not count:
+                remedy = (
+                    f"use at least {2 * int(needed[0]) * self._bytes}: a round's clients on one device, twice; or draw a smaller cohort"
+                )
+                raise ArgumentError("plan.resident_bytes", self._budget, remedy)
+            yield clients[:count], present[:count]
+            clients, present = clients[count:], present[count:]
+            if not len(clients):
+                return
 
     def _needed(self, clients: np.ndarray, present: np.ndarray) -> np.ndarray:
         """Rows that the first of these rounds, the first two and so on take on the fullest device, int64 [rounds]."""
@@ -151,11 +153,7 @@ class Stream:
 
     def _read(self, clients: np.ndarray) -> Tree:
         """A device's rows, leaves [R, ...]; fresh memory each time, since a device of a CPU may keep it."""
-
-        def empty(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-            return np.zeros((self.capacity, *leaf.shape), leaf.dtype)
-
-        buffers = jax.tree.map(empty, self._population.spec)
+        buffers = jax.tree.map(partial(_empty, self.capacity), self._population.spec)
         if len(clients):
             self._population.rows_of(clients, out=buffers)
         return buffers
@@ -175,24 +173,25 @@ class Stream:
             ``(state, records with NumPy leaves [length, ...], rounds)`` after each chunk.
         """
         store = None if self._store is None else jax.tree.map(np.array, (state.clients, state.links_clients))
-        upcoming = self.foresee(sampler, state.key, state.round, state.cohort, resident, wanted if ahead else min(wanted, 1))
-        feed, clients = self.load(upcoming.clients, upcoming.present)
-        while True:
-            wanted -= upcoming.rounds
-            if wanted and ahead:
-                following = self.foresee(sampler, state.key, upcoming.round, upcoming.cohort, resident, wanted)
-            state, records = chunk(self._lend(state, store, clients), resident, jnp.int32(upcoming.rounds), feed)
-            if wanted and ahead:
-                prepared = self.load(following.clients, following.present)  # while the chunk runs
-            records = jax.tree.map(np.asarray, records)
+
+        def one_by_one() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for _ in range(max(wanted, 1)):
+                yield from self.foresee(sampler, 1, state, resident, min(wanted, 1))
+
+        upcoming = self.foresee(sampler, self._length, state, resident, wanted) if ahead else one_by_one()
+        following, before = next(upcoming, None), None
+        prepared = following and self.load(*following)
+        while following and prepared:
+            count, (feed, clients) = len(following[0]), prepared
+            state, records = chunk(self._lend(state, store, clients), resident, jnp.int32(count), feed)
+            if before:
+                yield _read_records(*before)  # with the next chunk waiting, the devices never do
+            following = next(upcoming, None)
+            prepared = following and self.load(*following)  # while the chunk runs
             state = self._take_back(state, store, clients)
-            yield state, records, upcoming.rounds
-            if not wanted:
-                return
-            if not ahead:
-                following = self.foresee(sampler, state.key, state.round, state.cohort, resident, 1)
-                prepared = self.load(following.clients, following.present)
-            upcoming, (feed, clients) = following, prepared
+            before = state, records, count
+        if before:
+            yield _read_records(*before)
 
     def finalise(self, final: Callable[..., State], state: State, resident: Resident) -> State:
         """Runs the work after the federation on every client, a few at a time.
@@ -246,6 +245,19 @@ class Stream:
         for leaf, new in zip(jax.tree.leaves(store), jax.tree.leaves((state.clients, state.links_clients)), strict=True):
             leaf[clients] = processes.fetch(new)[: len(clients)]
         return state._replace(clients=store[0], links_clients=store[1])
+
+
+def _read_records(state: State, records: Any, rounds_: int) -> tuple[State, Any, int]:
+    """What a chunk left, its records as NumPy arrays; waits until it is done."""
+    return state, jax.tree.map(np.asarray, records), rounds_
+
+
+def _empty(rows: int, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    """Zeros [rows, ...], aligned so that a device of a CPU keeps the memory instead of copying it."""
+    size = rows * int(np.prod(leaf.shape)) * leaf.dtype.itemsize
+    memory = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(leaf.dtype).reshape(rows, *leaf.shape)
 
 
 def _one_round(seats: rounds.Seats) -> tuple[np.ndarray, np.ndarray]:

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from fedjax_edu.study.robustness import RobustnessConfig, run_robustness
     from fedjax_edu.study.run import run_schools
     from fedjax_edu.study.school_search import SearchConfig, run_search
+    from fedjax_edu.study.schools import prepare
     from fedjax_edu.study.searching import search
     from fedjax_edu.study.sweeping import Sweep, sweep
+    from fedjax_edu.study.training import Trainer
     from fedjax_edu.study.trials import open_study
 
 __all__ = [
@@ -25,7 +27,9 @@ __all__ = [
     "SchoolsConfig",
     "SearchConfig",
     "Sweep",
+    "Trainer",
     "open_study",
+    "prepare",
     "profile",
     "run_algorithms",
     "run_folds",
@@ -46,7 +50,9 @@ _HOME = {
     "SchoolsConfig": "config",
     "SearchConfig": "school_search",
     "Sweep": "sweeping",
+    "Trainer": "training",
     "open_study": "trials",
+    "prepare": "schools",
     "profile": "profiling",
     "run_algorithms": "algorithms",
     "run_folds": "folds",

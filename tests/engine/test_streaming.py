@@ -146,6 +146,40 @@ def test_a_chunk_reads_the_rows_of_its_own_clients_and_no_others():
         assert halves[0] | halves[1] == set(cohort.tolist()) and not halves[0] & halves[1]
 
 
+def test_the_next_chunk_is_on_its_way_before_the_records_of_the_last_are_read():
+    engine = build(population(), devices=2, resident_bytes=BUDGET, chunk=1)
+    state, called = engine.init(PARAMS, seed=3), []
+
+    def chunk(state, resident, active, feed):
+        called.append(int(active))
+        return state._replace(round=state.round + active), {"round": state.round}
+
+    seen = engine._stream.run(chunk, engine._sampler, True, state, engine._resident, 4)
+    next(seen)
+    assert called == [1, 1]
+    assert [(int(records["round"]), rounds) for _, records, rounds in seen] == [(1, 1), (2, 1), (3, 1)]
+
+
+def test_rounds_are_foreseen_many_at_a_time_and_split_where_the_budget_ends():
+    engine = build(population(), devices=1, resident_bytes=BUDGET, chunk=4)
+    state = engine.init(PARAMS, seed=3)
+    portions = list(engine._stream.foresee(engine._sampler, 4, state, engine._resident, 7))
+    expected, _ = engine.schedule(state, 7)
+    found = [sorted(clients[present]) for part in portions for clients, present in zip(*part, strict=True)]
+    assert found == [sorted(cohort) for cohort in expected]
+    for clients, present in portions:
+        assert SIZES[np.unique(clients[present])].sum() <= engine._stream.capacity
+    assert len(portions) < 7
+
+
+def test_a_device_of_a_cpu_keeps_the_rows_that_were_read():
+    engine = build(population(), devices=1, resident_bytes=BUDGET)
+    rows = engine._stream._read(np.arange(10))
+    for name, leaf in rows.items():
+        assert jax.device_put(leaf).unsafe_buffer_pointer() == leaf.ctypes.data
+        np.testing.assert_array_equal(leaf[: OFFSETS[10]], ARRAYS[name][: OFFSETS[10]])
+
+
 def test_traces_once_whatever_the_chunks_hold():
     traces = []
 

@@ -215,6 +215,14 @@ FIGURES = [
     ("memory/2048 over 32", 1.1),
     ("compile/cold seconds", 10.0),
     ("compile/cached seconds", 3.0),
+    ("streaming/memory maps over resident", 0.8),
+    ("lazy clients/cost over few", 1.15),
+    ("lazy clients/memory, end over a tenth", 1.05),
+    ("personal heads/device bytes over those of a tenth", 1.01),
+    ("personal heads/resident bytes of a byte of heads", 1.25),
+    ("sweep/one after another over members", 0.95),
+    ("sweep/processes over members", 3.0),
+    ("sweep/gap of members", 1e-6),
 ]
 
 

@@ -9,11 +9,14 @@ import time
 from pathlib import Path
 
 from experiments.benchmarks.errors import BenchmarkError
-from experiments.benchmarks.fresh import small_clients
+from experiments.benchmarks.fresh import in_fresh_process, small_clients
 from experiments.benchmarks.measure import Spread, spread
 from experiments.benchmarks.peers.rivals import ROOT
 from experiments.benchmarks.results import Measured, Options, Panel, Part, Table, megabytes, seconds, with_spread
-from experiments.benchmarks.suites.weak import collectives, fresh_process, weak_scaling
+from experiments.benchmarks.suites.many_clients import lazy_clients, personal_heads
+from experiments.benchmarks.suites.streaming import streaming
+from experiments.benchmarks.suites.sweeping import sweeping
+from experiments.benchmarks.suites.weak import collectives, weak_scaling
 from experiments.benchmarks.timing import Runner, time_all
 
 TIME_COHORTS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
@@ -45,7 +48,7 @@ def _scaled(found: Spread, factor: float) -> Spread:
 
 def memory(options: Options) -> Measured:
     """The most resident memory of a process that trains one cohort, a fresh process for each."""
-    found = {cohort: fresh_process(options, "memory", str(cohort))["peak"] for cohort in MEMORY_COHORTS}
+    found = {cohort: in_fresh_process(options, "memory", cohort)["peak"] for cohort in MEMORY_COHORTS}
     first, last = MEMORY_COHORTS[0], MEMORY_COHORTS[-1]
     known = {} if found[first] is None else {f"memory/{last} over {first}": found[last] / found[first]}
     rows = tuple((str(cohort), megabytes(size)) for cohort, size in found.items())
@@ -104,4 +107,14 @@ def _first_line(job: subprocess.Popen, path: Path) -> dict[str, float]:
     raise BenchmarkError(f"experiments.train: no compile time in {path}; run it by itself to see why")
 
 
-PARTS: tuple[Part, ...] = (time_per_client, memory, compiling, weak_scaling, collectives)
+PARTS: tuple[Part, ...] = (
+    time_per_client,
+    memory,
+    compiling,
+    streaming,
+    lazy_clients,
+    personal_heads,
+    sweeping,
+    weak_scaling,
+    collectives,
+)

@@ -4,11 +4,10 @@ import dataclasses
 import json
 import socket
 import subprocess
-import sys
 from typing import Any
 
 from experiments.benchmarks.errors import BenchmarkError
-from experiments.benchmarks.fresh import COHORT_A_DEVICE
+from experiments.benchmarks.fresh import COHORT_A_DEVICE, command, in_fresh_process
 from experiments.benchmarks.measure import Spread, spread
 from experiments.benchmarks.peers.rivals import ROOT
 from experiments.benchmarks.results import Measured, Options, Panel, Table, with_spread
@@ -55,7 +54,7 @@ def weak_scaling(options: Options) -> Measured:
 
 def collectives(options: Options) -> Measured:
     """What devices send each other in a round of FedAvg, which is the size of the model whatever the cohort."""
-    found = {cohort: fresh_process(options, "collectives", "8", str(cohort)) for cohort in COHORTS}
+    found = {cohort: in_fresh_process(options, "collectives", 8, cohort) for cohort in COHORTS}
     rows = tuple((str(cohort), ", ".join(sorted(kinds)), f"{sum(kinds.values()):,}") for cohort, kinds in found.items())
     totals = [sum(kinds.values()) for kinds in found.values()]
     return Measured(
@@ -81,16 +80,6 @@ class _Layout:
         return self.processor.median / self.devices / COHORT_A_DEVICE
 
 
-def fresh_process(options: Options, *words: str) -> dict[str, Any]:
-    """What `experiments.benchmarks.fresh` prints in a process of its own."""
-    options.say(" ".join(words))
-    command = [sys.executable, "-m", "experiments.benchmarks.fresh", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchmarkError(f"{' '.join(words)}: ended with {done.returncode}:\n{done.stderr[-1000:]}")
-    return json.loads(done.stdout)
-
-
 def name(devices: int, processes: int) -> str:
     """A layout in words.
 
@@ -104,12 +93,9 @@ def _run(options: Options, devices: int, processes: int) -> dict[str, Any]:
     """What a layout takes in fresh processes: a round is as long as that of the slowest."""
     options.say(f"weak scaling, {name(devices, processes)}")
     with socket.create_server(("127.0.0.1", 0)) as free:
-        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [sys.executable, "-m", "experiments.benchmarks.fresh", "weak", str(devices), str(processes)]
-    started = [
-        subprocess.Popen([*command, str(number), coordinator], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for number in range(processes)
-    ]
+        port = free.getsockname()[1]
+    commands = [command("weak", devices, processes, number, port) for number in range(processes)]
+    started = [subprocess.Popen(each, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in commands]
     try:
         told = [_answer(process) for process in started]
     finally:
