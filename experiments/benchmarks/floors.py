@@ -68,7 +68,7 @@ FLOORS = (
     Floor("scaling", "lazy clients, memory in the end over a tenth", r"lazy clients/memory, end over a tenth", 1.05, at_most=True),
     Floor("scaling", "heads on the host, device bytes", r"personal heads/device bytes over those of a tenth", 1.01, at_most=True),
     Floor("scaling", "heads on the host, resident bytes", r"personal heads/resident bytes of a byte of heads", 1.25, at_most=True),
-    Floor("scaling", "sweep, members against one run after another", r"sweep/one after another over members", 0.95),
+    Floor("scaling", "sweep, members against one run after another", r"sweep/one after another over members", 1.5),
     Floor("scaling", "sweep, members against processes", r"sweep/processes over members", 3.0),
     Floor("scaling", "sweep, members from their lone runs", r"sweep/gap of members", 1e-6, at_most=True),
 )

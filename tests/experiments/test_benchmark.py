@@ -213,6 +213,7 @@ FIGURES = [
     ("lanes/cnn/auto over the best", 1.1),
     ("time per client/dearest over cheapest", 1.1),
     ("memory/2048 over 32", 1.1),
+    ("collectives/largest over smallest", 1.0),
     ("compile/cold seconds", 10.0),
     ("compile/cached seconds", 3.0),
     ("streaming/memory maps over resident", 0.8),
@@ -220,7 +221,7 @@ FIGURES = [
     ("lazy clients/memory, end over a tenth", 1.05),
     ("personal heads/device bytes over those of a tenth", 1.01),
     ("personal heads/resident bytes of a byte of heads", 1.25),
-    ("sweep/one after another over members", 0.95),
+    ("sweep/one after another over members", 1.5),
     ("sweep/processes over members", 3.0),
     ("sweep/gap of members", 1e-6),
 ]
