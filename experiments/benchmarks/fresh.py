@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -71,4 +72,5 @@ def collectives(devices: str, cohort: str) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"memory": memory, "weak": weak, "collectives": collectives}[sys.argv[1]](*sys.argv[2:])))
+    measurements: dict[str, Callable[..., dict[str, Any]]] = {"memory": memory, "weak": weak, "collectives": collectives}
+    print(json.dumps(measurements[sys.argv[1]](*sys.argv[2:])))

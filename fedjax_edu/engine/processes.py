@@ -111,7 +111,7 @@ def check_alike(argument: str, tree: Tree, remedy: str, mesh: Mesh) -> None:
         return
     digest = 0
     for leaf in jax.tree.leaves(fetch(tree)):
-        digest = zlib.crc32(np.ascontiguousarray(leaf), zlib.crc32(repr((leaf.shape, leaf.dtype)).encode(), digest))
+        digest = zlib.crc32(leaf.tobytes(), zlib.crc32(repr((leaf.shape, leaf.dtype)).encode(), digest))
     found = multihost_utils.process_allgather(np.uint32(digest))
     if len(set(found.tolist())) > 1:
         raise ArgumentError(argument, f"something else in process {int(np.argmax(found != found[0]))} than in process 0", remedy)

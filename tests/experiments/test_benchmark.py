@@ -213,6 +213,7 @@ FIGURES = [
     ("lanes/cnn/auto over the best", 1.1),
     ("time per client/dearest over cheapest", 1.1),
     ("memory/2048 over 32", 1.1),
+    ("collectives/largest over smallest", 1.0),
     ("compile/cold seconds", 10.0),
     ("compile/cached seconds", 3.0),
 ]
