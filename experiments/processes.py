@@ -44,10 +44,10 @@ def together() -> Iterator[None]:
     watch.start()
     try:
         yield
+        watch.stop()
         multihost_utils.sync_global_devices("the end")
     except BaseException as error:  # Ctrl-C and sys.exit too
         if isinstance(error, jax.errors.JaxRuntimeError):
-            watch.look()
             watch.join(2 * HEARTBEAT_SECONDS)  # if it is for a process that has ended, the watch says which one, and does not return
         _end(error)
     watch.part()
@@ -70,21 +70,16 @@ class _Watch(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self._look, self._parting = threading.Event(), False
+        self._done = threading.Event()
         self._everyone = jax.devices()
 
     def run(self) -> None:
-        """Until :meth:`part`."""
-        while not self._parting:
-            self._look.wait(SECONDS_BETWEEN_LOOKS)
-            if (gone := self._gone()) and not self._parting:
+        """Until :meth:`stop`."""
+        while not self._done.wait(SECONDS_BETWEEN_LOOKS):
+            if (gone := self._gone()) and not self._done.is_set():
                 names = ", ".join(map(str, gone))
                 what = f"process {names} of {jax.process_count()} has ended or cannot be reached, so process {jax.process_index()} ends too"
                 _end(ProcessError(f"{what}; see what {names} wrote last, then start all of them again"))
-
-    def look(self) -> None:
-        """Looks now; what something failed for is often that a process has ended."""
-        self._look.set()
 
     def _gone(self) -> list[int]:
         """Numbers of the processes that have ended; all processes look at the same time."""
@@ -94,12 +89,14 @@ class _Watch(threading.Thread):
         except multihost_utils.ProcessFailureError as error:
             return sorted({device.process_index for device in error.failed_devices})
         except jax.errors.JaxRuntimeError:
-            return [0]  # it answers for all
+            return [0]  # it answers for all; JAX mostly ends this process before we can
+
+    def stop(self) -> None:
+        """Minds no longer who ends; called before the processes agree that they are done, after which any may leave."""
+        self._done.set()
 
     def part(self) -> None:
-        """The end of a program that went well; process 0, at which they met, leaves last."""
-        self._parting = True
-        self.look()
+        """Leaves, process 0 last: the others met there, and JAX would take its end for a failure."""
         self.join()
         if jax.process_index() == 0:
             self._gone()  # returns when the others have left

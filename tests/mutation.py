@@ -51,6 +51,30 @@ MUTANTS = (
     ),
     Mutant("a padding row counts", "engine/drawing.py", "Rows(rows, position < examples)", "Rows(rows, position >= 0)", "tests/engine"),
     Mutant(
+        "processes: every process evaluates all clients",
+        "engine/engine.py",
+        "return self.layout.mesh.is_multi_process and population",
+        "return False and population",
+        "tests/engine/test_processes.py",
+        "two",
+    ),
+    Mutant(
+        "processes: the last comes first",
+        "engine/processes.py",
+        "zip(multihost_utils.process_allgather(room), counts, strict=True)",
+        "zip(multihost_utils.process_allgather(room)[::-1], counts[::-1], strict=True)",
+        "tests/engine/test_processes.py",
+        "two",
+    ),
+    Mutant(
+        "processes: all measure lanes",
+        "engine/processes.py",
+        "measure() if jax.process_index() == 0 else 0",
+        "measure()",
+        "tests/engine/test_processes.py",
+        "two",
+    ),
+    Mutant(
         "study: ties count whole", "study/metrics.py", "np.where(difference == 0, 0.5,", "np.where(difference == 0, 1.0,", "tests/study"
     ),
     Mutant(
