@@ -28,8 +28,10 @@ class MemberLinear(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((members, outputs)))
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """[B, M, inputs] -> [B, M, outputs]."""
-        return jnp.einsum("bmi,mio->bmo", inputs, self.kernel[...]) + self.bias[...][None]
+        """[B, M, inputs], or [B, inputs] that all members read -> [B, M, outputs]."""
+        # What all members read is multiplied with all kernels at once: XLA:CPU is a fifth faster than with a copy for each member.
+        form = "bi,mio->bmo" if inputs.ndim == 2 else "bmi,mio->bmo"
+        return jnp.einsum(form, inputs, self.kernel[...]) + self.bias[...][None]
 
 
 class TabularEncoder(nnx.Module):
@@ -58,7 +60,6 @@ class TabularEncoder(nnx.Module):
     def __init__(
         self, inputs: int, *, width: int, depth: int, tokens: int, members: int, rngs: nnx.Rngs, products: Sequence[tuple[int, int]] = ()
     ):
-        self.members = members
         self.pairs = tuple(zip(*products, strict=True))
         self.linear = MemberLinear(members, inputs, tokens, rngs=rngs, scale=0.3)
         if products:
@@ -69,16 +70,11 @@ class TabularEncoder(nnx.Module):
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """[B, inputs] -> tokens [B, M, tokens]."""
-        every = self._every_member(inputs)
-        hidden = jax.nn.gelu(self.first(every))
+        hidden = jax.nn.gelu(self.first(inputs))
         for layer in self.residual:
             hidden = hidden + jax.nn.gelu(layer(hidden))
-        tokens = self.linear(every) + self.last(hidden)
+        tokens = self.linear(inputs) + self.last(hidden)
         if not self.pairs:
             return tokens
         left, right = (inputs[:, np.array(columns)] for columns in self.pairs)
-        return tokens + self.products(self._every_member(left * right))
-
-    def _every_member(self, columns: jax.Array) -> jax.Array:
-        """[B, n] -> [B, M, n], the same for all members."""
-        return jnp.broadcast_to(columns[:, None, :], (len(columns), self.members, columns.shape[1]))
+        return tokens + self.products(left * right)
