@@ -57,8 +57,10 @@ def test_sequences_are_shifted_by_one_and_can_be_learnt():
     clients = workload.make("transformer", clients=40)
     assert clients.sizes.min() >= 2
     np.testing.assert_array_equal(clients.arrays["x"][:, 1:], clients.arrays["y"][:, :-1])
-    pairs = clients.arrays["x"].astype(int) * workload.VOCABULARY + clients.arrays["y"]
-    assert len(np.unique(pairs)) < 0.6 * workload.VOCABULARY**2  # some tokens hardly ever follow one another
+    followers = np.zeros((workload.VOCABULARY, workload.VOCABULARY))
+    np.add.at(followers, (clients.arrays["x"], clients.arrays["y"]), 1)
+    told = np.mean(followers.argmax(axis=1)[clients.held_out["x"]] == clients.held_out["y"])
+    assert told > 5 / workload.VOCABULARY  # the commonest follower of a token, against a guess
 
 
 def test_batches_are_in_stored_order_and_the_last_is_short():
