@@ -5,6 +5,19 @@ from fedjax_edu.data.attacks import flip_labels
 from fedjax_edu.data.loading import data_folder, load, vocabulary
 from fedjax_edu.data.partition import PartitionStatistics
 from fedjax_edu.data.population import Population
+from fedjax_edu.data.schema import Feature, Schema, Task
 from fedjax_edu.data.summary import PopulationSummary
 
-__all__ = ["PartitionStatistics", "Population", "PopulationSummary", "data_folder", "flip_labels", "load", "partition", "vocabulary"]
+__all__ = [
+    "Feature",
+    "PartitionStatistics",
+    "Population",
+    "PopulationSummary",
+    "Schema",
+    "Task",
+    "data_folder",
+    "flip_labels",
+    "load",
+    "partition",
+    "vocabulary",
+]

@@ -10,6 +10,7 @@ import numpy as np
 from fedjax_edu.core.errors import ArgumentError, DataError
 from fedjax_edu.data import splits, validation
 from fedjax_edu.data.loader import Loader
+from fedjax_edu.data.schema import Schema
 from fedjax_edu.data.summary import PopulationSummary, summarise
 
 
@@ -27,6 +28,8 @@ class Population:
         ids: uint32 [clients], unique; they name a client wherever it stands, and seed its randomness.
         attributes: static facts about clients, each [clients, ...].
         allow_nonfinite: leaves (dotted paths) that may hold NaN or infinities.
+        schema: what the columns mean, of a population that was made from tables.
+        texts: the distinct texts of each leaf that holds positions of texts, by the name of the column.
 
     >>> population = Population.from_arrays({"x": np.eye(5), "y": np.arange(5)}, offsets=[0, 2, 2, 5])
     >>> population
@@ -42,6 +45,8 @@ class Population:
     ids: np.ndarray
     attributes: dict[str, np.ndarray]
     allow_nonfinite: tuple[str, ...]
+    schema: Schema | None = None
+    texts: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_arrays(
@@ -52,6 +57,8 @@ class Population:
         ids: Any = None,
         attributes: Mapping[str, Any] | None = None,
         allow_nonfinite: Iterable[str] = (),
+        schema: Schema | None = None,
+        texts: Mapping[str, Iterable[str]] | None = None,
     ) -> Self:
         """A population from flat arrays whose rows are already grouped by client.
 
@@ -64,6 +71,8 @@ class Population:
             ids: unique integers [clients] from 0 to 2**32 - 2; None numbers the clients.
             attributes: arrays [clients, ...] by name.
             allow_nonfinite: dotted paths of leaves that may hold NaN or infinities (``"inputs.ses"``, ``"attributes.income"``).
+            schema: what the columns mean; arrays are then laid out as :class:`Schema` says.
+            texts: the distinct texts of columns that hold positions of texts.
 
         Raises:
             DataError: when arrays contradict each other or hold what no model can read; it names the leaf and the row.
@@ -87,6 +96,8 @@ class Population:
             ids=validation.canonical_ids(ids, num_clients),
             attributes=validation.canonical_attributes(attributes, num_clients, frozenset(allowed)),
             allow_nonfinite=allowed,
+            schema=schema,
+            texts={name: tuple(known) for name, known in (texts or {}).items()},
         )
 
     @classmethod
