@@ -34,6 +34,7 @@ def get_config() -> ConfigDict:
             "fold": 1,
             "seed": 0,
             "validation": False,
+            "studies": ["hsb", "star"],
             "rounds": 400,
             "cohort": 47,  # under a quarter of the training schools of every fold
             "chunk": 10,

@@ -2,10 +2,11 @@
 
 from fedjax_edu.data import partition
 from fedjax_edu.data.attacks import flip_labels
-from fedjax_edu.data.loading import data_folder, load, vocabulary
+from fedjax_edu.data.loading import data_folder, load, load_studies, vocabulary
 from fedjax_edu.data.partition import PartitionStatistics
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.schema import Feature, Schema, Task
+from fedjax_edu.data.standardiser import Standardiser
 from fedjax_edu.data.summary import PopulationSummary
 
 __all__ = [
@@ -14,10 +15,12 @@ __all__ = [
     "Population",
     "PopulationSummary",
     "Schema",
+    "Standardiser",
     "Task",
     "data_folder",
     "flip_labels",
     "load",
+    "load_studies",
     "partition",
     "vocabulary",
 ]

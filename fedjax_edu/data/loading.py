@@ -6,12 +6,16 @@ import io
 import os
 import sys
 import tempfile
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedjax_edu.core.errors import ArgumentError, require
 from fedjax_edu.data.population import Population
+from fedjax_edu.data.studies import STUDIES, join_studies
 
+JOINED = "k12"
 _BUILDERS = {"hsb82": "Hsb82", "star": "Star"}  # data set and module -> class
 
 
@@ -39,12 +43,33 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Populatio
         ArgumentError: when the name is unknown, or the folder cannot be written to.
         MissingDependencyError: when a package is not installed; its message is the pip command.
     """
+    if name == JOINED:
+        return load_studies(STUDIES, data_dir)
     builder_class = _builder_class(name)
     folder = data_folder(data_dir)
     with contextlib.suppress(Exception):  # absent or damaged; a fault that lies elsewhere is raised by the second reading
         return _opened(builder_class, folder)
     _prepare(builder_class, folder)
     return _opened(builder_class, folder)
+
+
+def load_studies(names: Iterable[str], data_dir: str | os.PathLike[str] | None = None) -> Population:
+    """Some of the eight studies of ``load("k12")`` as one population of schools.
+
+    Args:
+        names: any of ``hsb``, ``star``, ``egsingle``, ``bdf``, ``exam``, ``scots``, ``chem`` and ``gcse``.
+        data_dir: as for :func:`load`.
+
+    Returns:
+        A population with the layout of :class:`fedjax_edu.data.Schema` and raw scores. Each school has the inputs and tasks of its study;
+        all others are absent. The attribute ``study`` is its position in ``schema.studies``; the leaf ``unit`` tells pupils apart, and
+        ``classroom`` numbers classrooms within a school.
+
+    Raises:
+        ArgumentError: no study, or an unknown one.
+        MissingDependencyError: when a package is not installed.
+    """
+    return join_studies(names, partial(load, data_dir=data_dir), vocabulary)
 
 
 def vocabulary(name: str) -> dict[str, tuple[str, ...]]:

@@ -140,6 +140,65 @@ class Population:
         return cls.from_arrays(arrays, offsets, ids=ids, attributes=attributes, allow_nonfinite=allow_nonfinite)
 
     @classmethod
+    def from_table(
+        cls,
+        table: Any,
+        *,
+        client: str,
+        tasks: Mapping[str, str],
+        inputs: Iterable[str] | Mapping[str, str] | None = None,
+        unit: str | None = None,
+        classroom: str | None = None,
+        groups: Mapping[str, str] | None = None,
+        encoding: str = "utf-8",
+        say: Callable[[str], object] | None = print,
+    ) -> "Population":
+        """A population from a table with a row for each example; says what it takes each column for.
+
+        Numbers, categories and texts are kept apart, and what is missing is masked: :class:`fedjax_edu.data.Schema` describes the
+        leaves. Columns that cannot help are left out, and said so: constant ones, and identifiers, from which a model would learn by
+        heart. Scales stay those of the table; :class:`fedjax_edu.data.Standardiser` changes them.
+
+        Args:
+            table: path of a CSV, TSV or Parquet file, a pandas frame, a mapping of columns, or an object with ``to_pandas()``.
+            client: the column that says which client owns a row; ids number its values in their order.
+            tasks: ``"binary"`` or ``"regression"`` by target column. The later of two words in the alphabet is 1.
+            inputs: columns that a model may see, or ``"number"``, ``"category"`` or ``"text"`` by column; None takes all others.
+            unit: the column that tells students apart, where a student has several rows.
+            classroom: the column that tells classrooms apart.
+            groups: input by ``"sex"``, ``"ethnicity"`` or ``"ses"``, for fairness tables.
+            encoding: of a text file.
+            say: told what became of the columns; None for silence.
+
+        Raises:
+            ArgumentError: a column that the table lacks, an unknown kind, no input.
+            DataError: a column twice, a client without a name, a target that does not vary, an identifier named as an input.
+            MissingDependencyError: pandas is missing.
+
+        >>> table = {"school": ["b", "a", "b"], "ses": [0.1, None, 0.7], "sex": ["f", "m", "f"], "passed": ["yes", "no", "no"]}
+        >>> population = Population.from_table(table, client="school", tasks={"passed": "binary"})
+        client        school  2 clients, 3 rows
+        number        ses     33.3% missing
+        category      sex     2 levels
+        task, binary  passed  1 is 'yes'
+        >>> population.arrays["targets"]["passed"], population.arrays["present"]["ses"]
+        (array([0., 1., 0.], dtype=float32), array([False,  True,  True]))
+        """
+        from fedjax_edu.data.tables import from_table
+
+        return from_table(
+            table,
+            client=client,
+            tasks=tasks,
+            inputs=inputs,
+            unit=unit,
+            classroom=classroom,
+            groups=groups,
+            encoding=encoding,
+            say=say,
+        )
+
+    @classmethod
     def from_loader(
         cls, load: Callable[[np.ndarray], Any], sizes: Any, *, ids: Any = None, attributes: Mapping[str, Any] | None = None
     ) -> Self:

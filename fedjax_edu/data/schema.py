@@ -84,6 +84,7 @@ class Schema:
         features: the inputs.
         tasks: the targets.
         unit: the column that tells students apart, kept as the leaf ``unit`` (int32 [N]); None where every row is somebody else.
+        classroom: the column that tells classrooms apart, kept as the leaf ``classroom`` (int32 [N], from 0 in each client).
         groups: for each of ``sex``, ``ethnicity`` and ``ses`` that is known, the features that hold it, one a study.
     """
 
@@ -91,16 +92,20 @@ class Schema:
     features: tuple[Feature, ...]
     tasks: tuple[Task, ...]
     unit: str | None = None
+    classroom: str | None = None
     groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = [column.name for column in (*self.features, *self.tasks)]
+        names = [feature.name for feature in self.features] + [task.name for task in self.tasks]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise DataError("schema", f"the column {repeated[0]!r} twice", "give every input and every target a name of its own")
 
-    def of_kind(self, kind: str) -> tuple[Feature, ...]:
-        """The features of one kind, in order."""
-        return tuple(feature for feature in self.features if feature.kind == kind)
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """The studies that the inputs and the tasks belong to, in order; where there is more than one, the attribute ``study`` of a
+        population says which one a client is of, by position in this tuple.
+        """
+        return tuple(dict.fromkeys([feature.study for feature in self.features] + [task.study for task in self.tasks]))
 
     def differences(self, other: "Schema") -> list[str]:
         """What another table has less, more or otherwise among the inputs, a line each; none where it can be used in place of this one.
@@ -117,8 +122,6 @@ class Schema:
                 found.append(f"{name}: a {feature.kind} is missing")
             elif theirs[name].kind != feature.kind:
                 found.append(f"{name}: {theirs[name].kind} instead of {feature.kind}")
-            elif unknown := [level for level in theirs[name].levels if level not in feature.levels]:
-                found.append(f"{name}: unknown level {unknown[0]!r}")
         return found + [f"{name}: not known" for name in theirs if name not in mine]
 
     def to_json(self) -> dict[str, Any]:
@@ -138,5 +141,6 @@ class Schema:
             features=tuple(Feature(**{**feature, "levels": tuple(feature["levels"])}) for feature in value["features"]),
             tasks=tuple(Task(**{**task, "levels": tuple(task["levels"])}) for task in value["tasks"]),
             unit=value["unit"],
+            classroom=value["classroom"],
             groups={group: tuple(names) for group, names in value["groups"].items()},
         )

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from fedjax_edu.core.errors import ArgumentError, ConfigError, require
+from fedjax_edu.data import Task
 from fedjax_edu.study.choice import check_algorithm
 from fedjax_edu.study.config import Config, FederatedConfig, SchoolsConfig
 from fedjax_edu.study.estimates import Estimate, against
@@ -19,8 +20,7 @@ from fedjax_edu.study.processes import standard_output
 from fedjax_edu.study.report import counted, number, with_interval
 from fedjax_edu.study.results import Predictions, collect
 from fedjax_edu.study.run_folder import RunFolder, versions
-from fedjax_edu.study.schools import FOLDS, SchoolData, prepare
-from fedjax_edu.study.tasks import TASKS
+from fedjax_edu.study.schools import FOLDS, SchoolData, population_of, prepare
 from fedjax_edu.study.training import Trained, Trainer
 
 REFERENCE = "fedavg"
@@ -91,13 +91,14 @@ def run_algorithms(
         fold_of_run.append(schools.fold)
         console.print(f"fold {schools.fold}, seed {schools.seed}: {len(outputs)} algorithms", highlight=False)
     found: dict[str, dict[str, Score]] = {name: {} for name in config.settings}
-    for position, task in enumerate(TASKS):
+    tasks = [one.task for one in runs[0]]
+    for position, task in enumerate(tasks):
         of_task = [run[position] for run in runs]
         for name, (score, difference) in against(of_task, fold_of_run, list(config.settings), REFERENCE).items():
             worst = float(np.mean([worst_tenth(run.by_school(name)) for run in of_task]))
             found[name][task.name] = Score(score, difference, worst)
     folder.write_json("algorithms.json", found)
-    text = _markdown(found, seeds, folds)
+    text = _markdown(found, tasks, seeds, folds)
     folder.write_text("algorithms.md", text)
     console.print(text, highlight=False)
     return found
@@ -143,8 +144,9 @@ def splits(config: SchoolsConfig, *, seeds: int, folds: int) -> Iterator[tuple[S
         raise ArgumentError("folds", folds, f"use 1 .. {FOLDS}")
     if seeds < 1:
         raise ArgumentError("seeds", seeds, "use a positive integer")
+    population = population_of(config)
     for fold, seed in itertools.product(range(1, folds + 1), range(config.seed, config.seed + seeds)):
-        yield prepare(fold, seed, validation=config.validation), dataclasses.replace(config, fold=fold, seed=seed)
+        yield prepare(population, fold, seed, validation=config.validation), dataclasses.replace(config, fold=fold, seed=seed)
 
 
 def predict(data: SchoolData, config: SchoolsConfig) -> np.ndarray:
@@ -168,8 +170,8 @@ def _with(settings: FederatedConfig, point: Mapping[str, Any]) -> FederatedConfi
     return dataclasses.replace(settings, arguments={**settings.arguments, **own}, **others)
 
 
-def _markdown(found: Mapping[str, Mapping[str, Score]], seeds: int, folds: int) -> str:
-    head = ["algorithm", *(f"{task.title} ({task.metric.replace('R2', 'R²')})" for task in TASKS), "worst tenth of schools"]
+def _markdown(found: Mapping[str, Mapping[str, Score]], tasks: Sequence[Task], seeds: int, folds: int) -> str:
+    head = ["algorithm", *(f"{task.title} ({task.metric.replace('R2', 'R²')})" for task in tasks), "worst tenth of schools"]
     rows = [
         [name, *map(_cell, of_task.values()), " ".join(number(one.worst_tenth) for one in of_task.values())]
         for name, of_task in found.items()

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from fedjax_edu.study.examples import Examples
+from fedjax_edu.data import Task
 from fedjax_edu.study.schools import SchoolData, Side
-from fedjax_edu.study.tasks import TASKS, Task
 
 ALPHAS = np.logspace(-2, 3, 12)
 
@@ -15,7 +14,7 @@ ALPHAS = np.logspace(-2, 3, 12)
 def constant(data: SchoolData, side: Side) -> np.ndarray:
     """The mean of the training targets for every row, float64 [rows, tasks] in raw units."""
     means = np.nanmean(data.targets[data.train.rows], axis=0)
-    return np.broadcast_to(means[None, :], (len(side.rows), len(TASKS)))
+    return np.broadcast_to(means[None, :], (len(side.rows), len(data.tasks)))
 
 
 def ridge(data: SchoolData, side: Side) -> np.ndarray:
@@ -28,8 +27,8 @@ def ridge(data: SchoolData, side: Side) -> np.ndarray:
     Returns:
         float64 [rows, tasks] in raw units; NaN where a row does not belong to a task.
     """
-    predictions = np.full((len(side.rows), len(TASKS)), np.nan)
-    for position, task in enumerate(TASKS):
+    predictions = np.full((len(side.rows), len(data.tasks)), np.nan)
+    for position, task in enumerate(data.tasks):
         table = _Table(data, task)
         wanted = table.has_target(side.rows)
         fitted = _fit(task, table, data.train.rows[table.has_target(data.train.rows)])
@@ -44,7 +43,7 @@ def local_ridge(data: SchoolData, side: Side) -> np.ndarray:
         float64 [rows, tasks] in raw units; NaN where a row does not belong to a task.
     """
     predictions = np.where(np.isfinite(data.targets[side.rows]), constant(data, side), np.nan)
-    for position, task in enumerate(TASKS):
+    for position, task in enumerate(data.tasks):
         table = _Table(data, task)
         for tested, trained in _schools(table, side, data.train):
             targets = table.targets(trained)
@@ -57,14 +56,17 @@ def local_ridge(data: SchoolData, side: Side) -> np.ndarray:
 
 
 class _Table:
-    """The examples of one task's study as a plain table of numbers and codes, addressed by row number among all studies."""
+    """The inputs of one task's study as a plain table of numbers and codes, addressed by row number among all examples."""
 
     def __init__(self, data: SchoolData, task: Task):
-        position = [examples.study for examples in data.studies].index(task.study)
-        study = data.studies[position]
-        self._first = sum(len(examples.school) for examples in data.studies[:position])
-        self._targets = data.targets[:, TASKS.index(task)]
-        self._inputs, self.numbers = _columns(study, self.has_target(self._first + np.arange(len(study.school))))
+        self._targets = data.targets[:, data.tasks.index(task)]
+        arrays, rows = data.population.arrays, np.flatnonzero(np.isfinite(self._targets))
+        own = [feature for feature in data.encoding.schema.features if feature.study == task.study]
+        shown = {name: known[rows].any() for name, known in arrays["present"].items()}  # a number may be hidden from a task
+        seen = [feature.name for feature in own if feature.kind == "number" and shown[feature.name]]
+        numbers = [np.where(arrays["present"][name], arrays["numbers"][name], np.nan) for name in seen]
+        codes = [arrays["categories"][feature.name] for feature in own if feature.kind == "category"]
+        self._inputs, self.numbers = np.stack([*numbers, *codes], axis=1).astype(np.float64), len(numbers)
 
     def has_target(self, rows: np.ndarray) -> np.ndarray:
         return np.isfinite(self._targets[rows])
@@ -73,13 +75,7 @@ class _Table:
         return self._targets[rows]
 
     def inputs(self, rows: np.ndarray) -> np.ndarray:
-        return self._inputs[rows - self._first]
-
-
-def _columns(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, int]:
-    """Numbers, then codes; numbers that the task may not see (absent in all of its rows) are left out."""
-    numbers = [values for values in examples.numbers.values() if np.isfinite(values[rows]).any()]
-    return np.stack([*numbers, *examples.categories.values()], axis=1).astype(np.float64), len(numbers)
+        return self._inputs[rows]
 
 
 def _schools(table: _Table, side: Side, train: Side) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -4,10 +4,11 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
 from fedjax_edu.core.errors import ConfigError
+from fedjax_edu.data import Task
 
 Count = Annotated[int, 1]  # with the least that makes sense
 
@@ -53,20 +54,6 @@ class TaskConfig:
     intercept: float
     slopes: float
     classrooms: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TasksConfig:
-    """One entry for each task; the dot of its name is an underscore here."""
-
-    hsb_mach: TaskConfig
-    star_math: TaskConfig
-    star_read: TaskConfig
-    star_leaves: TaskConfig
-
-    def of(self, task: str) -> TaskConfig:
-        """The entry of a task, by its dotted name."""
-        return getattr(self, task.replace(".", "_"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,7 +129,8 @@ class SchoolsConfig(Config):
         chunk: rounds between two reports.
         lanes: schools trained side by side on a device; more or fewer change speed, and results by rounding.
         model: sizes.
-        tasks: weight and shrinkage of each task.
+        studies: which of the studies of ``fe.data.load("k12")`` take part; none where a population is given.
+        tasks: weight and shrinkage of each task, the dot of its name written as an underscore; ``default`` is for all others.
         federated: the algorithm, local work, and learning rates.
         effects: the schools' own effects.
         pooled: the pooled baseline.
@@ -156,12 +144,25 @@ class SchoolsConfig(Config):
     cohort: Count
     chunk: Count
     lanes: Count
+    studies: list[str]
     model: ModelConfig
-    tasks: TasksConfig
+    tasks: dict[str, TaskConfig]
     federated: FederatedConfig
     effects: EffectsConfig
     pooled: PooledConfig
     local_only: LocalOnlyConfig
+
+    def of_tasks(self, tasks: Sequence[Task]) -> list[TaskConfig]:
+        """The entry of each task.
+
+        Raises:
+            ConfigError: a task without an entry, where there is no default.
+        """
+        entries = [self.tasks.get(task.name.replace(".", "_"), self.tasks.get("default")) for task in tasks]
+        for task, entry in zip(tasks, entries, strict=True):
+            if entry is None:
+                raise ConfigError("config.tasks", sorted(self.tasks), f"add an entry for {task.name}, or one called default")
+        return [entry for entry in entries if entry is not None]
 
 
 def _read(name: str, kind: Any, value: Any) -> Any:

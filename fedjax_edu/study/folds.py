@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.data import Population, Task
 from fedjax_edu.study import metrics
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.estimates import Estimate, by_fold, scores
@@ -18,12 +19,17 @@ from fedjax_edu.study.report import number, with_interval
 from fedjax_edu.study.results import MODELS, TESTS, Result
 from fedjax_edu.study.run import run_schools
 from fedjax_edu.study.run_folder import RunFolder
-from fedjax_edu.study.schools import FOLDS
-from fedjax_edu.study.tasks import TASKS
+from fedjax_edu.study.schools import FOLDS, population_of
 
 
 def run_folds(
-    config: SchoolsConfig, workdir: str | os.PathLike[str], *, seeds: int = 1, folds: int = FOLDS, console: Console | None = None
+    config: SchoolsConfig,
+    workdir: str | os.PathLike[str],
+    *,
+    seeds: int = 1,
+    folds: int = FOLDS,
+    population: Population | None = None,
+    console: Console | None = None,
 ) -> dict[str, object]:
     """Runs every fold with every seed, then prints means over folds for each task, test and model.
 
@@ -32,6 +38,7 @@ def run_folds(
         workdir: holds ``fold1-seed0`` and so on, and ``folds.json``.
         seeds: how many seeds, from the configuration's own upwards.
         folds: how many of the five folds, from the first.
+        population: made from tables; None loads the studies that the configuration names.
         console: where progress and tables go; None is standard output.
 
     Returns:
@@ -46,26 +53,28 @@ def run_folds(
     if seeds < 1:
         raise ArgumentError("seeds", seeds, "use a positive integer")
     folder, console = RunFolder(workdir), console or standard_output()
+    population = population_of(config) if population is None else population
     results = []
     for fold in range(1, folds + 1):
         for seed in range(config.seed, config.seed + seeds):
             console.rule(f"fold {fold}, seed {seed}")
             run = dataclasses.replace(config, fold=fold, seed=seed)
-            results.append(run_schools(run, Path(workdir) / f"fold{fold}-seed{seed}", console))
+            results.append(run_schools(run, Path(workdir) / f"fold{fold}-seed{seed}", console, population=population))
+    tasks = results[0].compared
     summary: dict[str, object] = {test: _estimates(results, test) for test in TESTS}
     summary["federated_at_least_local"] = {
         "all tasks": _wins(results, [result.federated_at_least_local for result in results]),
-        **{task.name: _wins(results, [result.tasks[task.name].federated_at_least_local for result in results]) for task in TASKS},
+        **{task.name: _wins(results, [result.tasks[task.name].federated_at_least_local for result in results]) for task in tasks},
     }
     folder.write_json("folds.json", summary)
-    _show(summary, console)
+    _show(summary, tasks, console)
     return summary
 
 
 def _estimates(results: Sequence[Result], test: str) -> dict[str, dict[str, Estimate]]:
     """``{task: {model: Estimate}}`` of one test."""
     folds, estimates = [result.fold for result in results], {}
-    for position, task in enumerate(TASKS):
+    for position, task in enumerate(results[0].compared):
         runs = [result.predictions[test][position] for result in results]
         estimates[task.name] = scores(runs, folds, [model for model in MODELS if all(model in run.models for run in runs)])
     return estimates
@@ -84,7 +93,7 @@ def _wins(results: Sequence[Result], comparisons: Sequence[metrics.Comparison | 
     return Estimate(float(wins.mean()), interval, by_fold(wins, [fold for fold, _ in found]))
 
 
-def _show(summary: dict[str, object], console: Console) -> None:
+def _show(summary: dict[str, object], tasks: Sequence[Task], console: Console) -> None:
     for test, title in TESTS.items():
         table = Table(title=f"\n{title}: mean over folds [95 % over schools]", title_justify="left", title_style="bold")
         table.add_column("task")
@@ -92,7 +101,7 @@ def _show(summary: dict[str, object], console: Console) -> None:
         table.add_column("score", justify="right")
         table.add_column("each fold")
         estimates: dict[str, dict[str, Estimate]] = summary[test]  # type: ignore[assignment]
-        for task in TASKS:
+        for task in tasks:
             for model, estimate in estimates[task.name].items():
                 title_cell = task.title if model == "federated" else ""
                 table.add_row(title_cell, MODELS[model], with_interval(estimate), _folds(estimate))
@@ -102,7 +111,7 @@ def _show(summary: dict[str, object], console: Console) -> None:
     for column in ("task", "share", "each fold"):
         table.add_column(column)
     wins: dict[str, Estimate | None] = summary["federated_at_least_local"]  # type: ignore[assignment]
-    titles = {"all tasks": "all of a school's tasks", **{task.name: task.title for task in TASKS}}
+    titles = {"all tasks": "all of a school's tasks", **{task.name: task.title for task in tasks}}
     for name, title in titles.items():
         if (share := wins[name]) is not None:
             table.add_row(title, with_interval(share), _folds(share))

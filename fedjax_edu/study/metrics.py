@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fedjax_edu.study.tasks import Task
+from fedjax_edu.data import Task
 
 MIN_ROWS = 20  # schools with fewer test rows are left out of statistics over schools
 RESAMPLES = 1000

@@ -1,6 +1,6 @@
 """What a school minimises: one loss over all tasks, and a prior on its own effects."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,15 +10,16 @@ import optax
 
 from fedjax_edu.core.loss import Loss
 from fedjax_edu.core.trees import Tree
+from fedjax_edu.data import Task
 from fedjax_edu.models.effects import penalty
-from fedjax_edu.study.config import TasksConfig
-from fedjax_edu.study.tasks import TASKS
+from fedjax_edu.study.config import TaskConfig
 
 
-def task_losses(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+def task_losses(tasks: Sequence[Task], outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """Half squared error of standardised scores, cross-entropy of log-odds.
 
     Args:
+        tasks: what is predicted.
         outputs: [B, members, tasks].
         targets: [B, tasks], zeros where absent.
 
@@ -28,29 +29,32 @@ def task_losses(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     wanted = targets[:, None, :]
     squared = 0.5 * (outputs - wanted) ** 2
     entropy = optax.sigmoid_binary_cross_entropy(outputs, jnp.broadcast_to(wanted, outputs.shape))
-    binary = np.array([task.binary for task in TASKS])[None, None, :]
+    binary = np.array([task.binary for task in tasks])[None, None, :]
     return jnp.where(binary, entropy, squared).mean(axis=1)
 
 
-def make_loss(apply: Callable[..., jax.Array], tasks: TasksConfig, *, together: bool) -> Callable[..., Loss]:
+def make_loss(
+    apply: Callable[..., jax.Array], tasks: Sequence[Task], settings: Sequence[TaskConfig], *, together: bool
+) -> Callable[..., Loss]:
     """The loss for the engine.
 
     Args:
         apply: ``(params, inputs, classroom) -> outputs [B, members, tasks]``.
-        tasks: weight of each task, and the prior on its school effects.
+        tasks: what is predicted.
+        settings: weight of each task, and the prior on its school effects.
         together: whether schools train one model. A school by itself has the tasks of one study, and no reason to weigh them
             against those of others: all count alike.
 
     Returns:
         ``(params, batch, key) -> fe.Loss`` with each task's own loss as a metric.
     """
-    weights = _of_tasks(tasks, "weight") if together else np.ones(len(TASKS), np.float32)
-    strength = {kind: _of_tasks(tasks, kind) * weights for kind in ("intercept", "slopes", "classrooms")}
+    weights = _column(settings, "weight") if together else np.ones(len(tasks), np.float32)
+    strength = {kind: _column(settings, kind) * weights for kind in ("intercept", "slopes", "classrooms")}
 
     def loss(params: Tree, batch: dict[str, jax.Array], key: jax.Array) -> Loss:
-        losses = task_losses(apply(params, batch["inputs"], batch["classroom"]), batch["targets"])
+        losses = task_losses(tasks, apply(params, batch["inputs"], batch["classroom"]), batch["targets"])
         present = batch["present"]
-        metrics = {task.name: (losses[:, position], present[:, position]) for position, task in enumerate(TASKS)}
+        metrics = {task.name: (losses[:, position], present[:, position]) for position, task in enumerate(tasks)}
         total = jnp.sum(jnp.where(present > 0, losses, 0.0) * weights[None, :], axis=1)
         return Loss(total, regulariser=penalty(params["effects"], strength) / batch["school_rows"][0], metrics=metrics)
 
@@ -66,5 +70,5 @@ def make_predict(apply: Callable[..., jax.Array]) -> Callable[[Tree, Any], jax.A
     return predict
 
 
-def _of_tasks(tasks: TasksConfig, field: str) -> np.ndarray:
-    return np.array([getattr(tasks.of(task.name), field) for task in TASKS], np.float32)
+def _column(settings: Sequence[TaskConfig], field: str) -> np.ndarray:
+    return np.array([getattr(one, field) for one in settings], np.float32)

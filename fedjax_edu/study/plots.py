@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from fedjax_edu.data import Task
 from fedjax_edu.study.federation import History
 from fedjax_edu.study.metrics import MIN_ROWS
 from fedjax_edu.study.report import number, share
 from fedjax_edu.study.results import MODELS, Predictions, Result
-from fedjax_edu.study.tasks import TASKS, Task
 
-COLOURS = dict(zip((task.name for task in TASKS), ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True))  # Okabe and Ito's
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")  # Okabe and Ito's
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -42,8 +42,8 @@ def learning_curve(path: Path, history: History, result: Result) -> None:
     with _figure(path, columns=2, width=11, height=4.4) as (_, (left, right)):
         rounds = np.array([record["round"] for record in history.rounds])
         scored = [last for last, _ in history.curve]
-        for task in TASKS:
-            colour = COLOURS[task.name]
+        for number_, task in enumerate(result.compared):
+            colour = COLOURS[number_ % len(COLOURS)]
             losses = np.array([record["losses"][task.name] for record in history.rounds], float)
             left.plot(rounds, losses, color=colour, alpha=0.25, linewidth=0.8)
             left.plot(rounds, _smooth(losses), color=colour, linewidth=1.8, label=task.title)
@@ -62,8 +62,8 @@ def schools(path: Path, held_out: Sequence[Predictions], within: Sequence[Predic
 
     Where no school has enough rows within, held-out schools are shown: the federated model against pooled ridge.
     """
-    with _figure(path, columns=len(TASKS), width=3.6 * len(TASKS), height=4.2) as (figure, axes):
-        for axis, task, outside, inside in zip(axes, TASKS, held_out, within, strict=True):
+    with _figure(path, columns=len(held_out), width=3.6 * len(held_out), height=4.2) as (figure, axes):
+        for axis, task, outside, inside in zip(axes, result.compared, held_out, within, strict=True):
             local = result.tasks[task.name].local_only
             comparison = result.tasks[task.name].federated_at_least_local
             axis.set_title(task.title)
@@ -83,7 +83,7 @@ def _scatter(axis: Any, task: Task, predictions: Predictions, other: str, note: 
     both = np.concatenate([x, y])
     low, high = float(np.quantile(both, 0.04)) - 0.04, float(both.max()) + 0.04
     axis.plot([low, high], [low, high], color=GREY, linewidth=1)
-    axis.scatter(np.maximum(x, low), np.maximum(y, low), s=26, color=COLOURS[task.name], alpha=0.75, linewidth=0, clip_on=False, zorder=3)
+    axis.scatter(np.maximum(x, low), np.maximum(y, low), s=26, color=COLOURS[0], alpha=0.75, linewidth=0, clip_on=False, zorder=3)
     name = task.metric.replace("R2", "R²")
     axis.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel=f"{MODELS[other]}, {name}", ylabel=f"federated, {name}")
     lines = [note, f"mean {number(y.mean())} against {number(x.mean())}"]
@@ -108,5 +108,5 @@ def _figure(path: Path, columns: int, width: float, height: float) -> Iterator[t
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height))
-        yield figure, figure.subplots(1, columns)
+        yield figure, figure.subplots(1, columns, squeeze=False)[0]
         figure.savefig(path)

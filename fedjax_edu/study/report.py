@@ -5,15 +5,15 @@ import math
 from rich.console import Console
 from rich.table import Table
 
+from fedjax_edu.data import Task
 from fedjax_edu.study.estimates import Estimate
 from fedjax_edu.study.metrics import MIN_ROWS, Comparison
 from fedjax_edu.study.results import MODELS, TESTS, Result, Score, TaskResult
-from fedjax_edu.study.tasks import TASKS, Task
 
 
 def show(result: Result, console: Console) -> None:
     """Prints a table for each task, and what the federation cost."""
-    for task in TASKS:
+    for task in result.compared:
         console.print(task_table(task, result.tasks[task.name]))
         if (sentence := against_local(result.tasks[task.name])) is not None:
             console.print(sentence, highlight=False)

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fedjax_edu.data import Task
 from fedjax_edu.study import metrics
 from fedjax_edu.study.schools import SchoolData, Side
-from fedjax_edu.study.tasks import TASKS, Task
 
 MODELS = {
     "federated": "federated",
@@ -104,6 +104,11 @@ class Result:
     federated_at_least_local: metrics.Comparison | None
     predictions: dict[str, tuple[Predictions, ...]]
 
+    @property
+    def compared(self) -> tuple[Task, ...]:
+        """What was predicted."""
+        return tuple(one.task for one in self.predictions["held_out"])
+
     def summary(self) -> dict[str, object]:
         """Everything but the predictions."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "predictions"}
@@ -112,7 +117,7 @@ class Result:
 def collect(data: SchoolData, side: Side, models: Mapping[str, np.ndarray]) -> tuple[Predictions, ...]:
     """Predictions [rows of the side, tasks] of each model, divided by task and cut to the rows that belong to it."""
     collected = []
-    for position, task in enumerate(TASKS):
+    for position, task in enumerate(data.tasks):
         targets = data.targets[side.rows, position]
         rows = np.isfinite(targets)
         own = {name: values[rows, position] for name, values in models.items()}

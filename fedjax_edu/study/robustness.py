@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -11,18 +11,17 @@ from fedjax_edu import aggregation
 from fedjax_edu.aggregation import attacks
 from fedjax_edu.core.errors import ArgumentError, require
 from fedjax_edu.core.link import Link
-from fedjax_edu.data import Population, flip_labels
+from fedjax_edu.data import Population, Task, flip_labels
+from fedjax_edu.data.studies import study_of
 from fedjax_edu.study.algorithms import splits
 from fedjax_edu.study.config import Config, SchoolsConfig
 from fedjax_edu.study.estimates import Estimate, scores
-from fedjax_edu.study.examples import study_of
 from fedjax_edu.study.markdown import table
 from fedjax_edu.study.processes import standard_output
 from fedjax_edu.study.report import counted, with_interval
 from fedjax_edu.study.results import Predictions, collect
 from fedjax_edu.study.run_folder import RunFolder, versions
 from fedjax_edu.study.schools import FOLDS, SchoolData
-from fedjax_edu.study.tasks import TASKS
 from fedjax_edu.study.training import Trained, Trainer
 
 STUDY = "star"
@@ -57,12 +56,14 @@ class Setting:
         liars: ids of those who lie.
         root: id of the honest school that the server trusts, for FLTrust.
         config: sizes of attacks and rules.
+        tasks: what is predicted.
     """
 
     population: Population
     liars: np.ndarray
     root: int
     config: RobustnessConfig
+    tasks: tuple[Task, ...]
 
     @property
     def clients(self) -> int:
@@ -85,7 +86,7 @@ RULES: dict[str, Callable[[Setting], Link]] = {
 
 def _flipped(setting: Setting) -> Population:
     """The liars' scores with the opposite sign, and who leaves and who stays exchanged."""
-    binary = np.array([task.binary for task in TASKS])
+    binary = np.array([task.binary for task in setting.tasks])
     return flip_labels(setting.population, setting.liars, "targets", lambda targets: np.where(binary, 1 - targets, -targets))
 
 
@@ -140,11 +141,11 @@ def run_robustness(
         fold_of_run.append(schools.fold)
     found = {
         task.name: _by_rule(scores([run[position] for run in runs], fold_of_run, list(runs[0][position].models)))
-        for position, task in enumerate(TASKS)
-        if task.name.startswith(STUDY)
+        for position, task in enumerate(one.task for one in runs[0])
+        if task.study == STUDY
     }
     folder.write_json("robustness.json", found)
-    text = _markdown(found, config, seeds, folds)
+    text = _markdown(found, [one.task for one in runs[0]], config, seeds, folds)
     folder.write_text("robustness.md", text)
     console.print(text, highlight=False)
     return found
@@ -161,7 +162,7 @@ def attacked(data: SchoolData, config: RobustnessConfig, rule: str, attack: str)
     """
     train = data.train.population
     honest = train.select(np.flatnonzero([study_of(id_) == STUDY for id_ in train.ids.tolist()]))
-    setting = _setting(honest, config)
+    setting = _setting(honest, config, data.tasks)
     lies, population = ATTACKS[attack](setting)
     schools = dataclasses.replace(config.schools, cohort=population.num_clients)
     trainer = Trainer(data, schools)
@@ -170,13 +171,13 @@ def attacked(data: SchoolData, config: RobustnessConfig, rule: str, attack: str)
     return data.encoding.decode(Trained(engine, state, trainer.predict).outputs(data.held_out))
 
 
-def _setting(population: Population, config: RobustnessConfig) -> Setting:
+def _setting(population: Population, config: RobustnessConfig, tasks: tuple[Task, ...]) -> Setting:
     """Draws the liars; the server trusts the largest honest school."""
     number = max(1, round(config.attackers * population.num_clients))
     liars = np.random.default_rng(config.schools.seed).permutation(population.num_clients)[:number]
     honest = np.setdiff1d(np.arange(population.num_clients), liars)
     root = honest[np.argmax(population.sizes[honest])]
-    return Setting(population, np.sort(population.ids[liars]), int(population.ids[root]), config)
+    return Setting(population, np.sort(population.ids[liars]), int(population.ids[root]), config, tasks)
 
 
 def _name(rule: str, attack: str) -> str:
@@ -187,12 +188,14 @@ def _by_rule(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, Estimate]
     return {rule: {attack: estimates[_name(rule, attack)] for attack in ATTACKS} for rule in RULES}
 
 
-def _markdown(found: Mapping[str, Mapping[str, Mapping[str, Estimate]]], config: RobustnessConfig, seeds: int, folds: int) -> str:
+def _markdown(
+    found: Mapping[str, Mapping[str, Mapping[str, Estimate]]], tasks: Sequence[Task], config: RobustnessConfig, seeds: int, folds: int
+) -> str:
     text = (
         f"{config.attackers:.0%} of STAR's training schools lie. Scores of held-out schools after {config.schools.rounds} rounds, "
         f"mean over {counted(folds, 'fold')} and {counted(seeds, 'seed')} [95 % over schools].\n"
     )
-    for task in TASKS:
+    for task in tasks:
         if task.name in found:
             rows = [[rule, *map(_cell, of_rule.values())] for rule, of_rule in found[task.name].items()]
             text += f"\n{task.title} ({task.metric.replace('R2', 'R²')})\n\n{table(['rule', *ATTACKS], rows)}"

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from fedjax_edu.core.errors import require
+from fedjax_edu.data import Population
 from fedjax_edu.engine import Engine, State
 from fedjax_edu.study import baselines, plots, report
 from fedjax_edu.study.config import SchoolsConfig
@@ -17,17 +18,21 @@ from fedjax_edu.study.processes import is_first, standard_output
 from fedjax_edu.study.profiling import profile
 from fedjax_edu.study.results import Result, collect, over_tasks, task_result
 from fedjax_edu.study.run_folder import RunFolder, versions
-from fedjax_edu.study.schools import SchoolData, Side, prepare
-from fedjax_edu.study.tasks import TASKS
+from fedjax_edu.study.schools import SchoolData, Side, population_of, prepare
 from fedjax_edu.study.training import Trained, Trainer
 
 
 def run_schools(
-    config: SchoolsConfig, workdir: str | os.PathLike[str], console: Console | None = None, *, profiled: bool = False
+    config: SchoolsConfig,
+    workdir: str | os.PathLike[str],
+    console: Console | None = None,
+    *,
+    population: Population | None = None,
+    profiled: bool = False,
 ) -> Result:
     """Trains the federation and everything it is compared with, prints tables and fills the run folder.
 
-    The folder receives ``config.json``, ``versions.json``, ``scaling.json``, ``metrics.jsonl`` (one line a round),
+    The folder receives ``config.json``, ``versions.json``, ``schema.json``, ``scaling.json``, ``metrics.jsonl`` (one line a round),
     ``timing.jsonl``, ``final.json``, ``learning_curve.png`` and ``schools.png``. Ctrl-C ends the run after the running
     chunk, with tables of what there is.
 
@@ -35,6 +40,7 @@ def run_schools(
         config: what to run.
         workdir: the run folder; created, and overwritten where it has results.
         console: where progress and tables go; None is standard output.
+        population: made from tables; None loads the studies that the configuration names.
         profiled: first say where the time of a round goes, and leave a trace in the folder ``profile``.
 
     Returns:
@@ -46,14 +52,16 @@ def run_schools(
     """
     require("the school study", "study", "matplotlib", "pandas", "sklearn")
     folder, console = RunFolder(workdir), console or standard_output()
-    data = prepare(config.fold, config.seed, validation=config.validation)
+    population = population_of(config) if population is None else population
+    data = prepare(population, config.fold, config.seed, validation=config.validation)
     console.print(_describe(data), highlight=False)
     trainer = Trainer(data, config)
     federation = trainer.federation()
     folder.clear()  # not before everything that may be wrong with the configuration has been found
     folder.write_json("config.json", config)
     folder.write_json("versions.json", versions())
-    folder.write_json("scaling.json", data.encoding.to_json())
+    folder.write_json("schema.json", data.encoding.schema)
+    folder.write_json("scaling.json", data.encoding.scales.to_json())
     if profiled:
         profile(*federation, folder.path / "profile").show(console)
     with stoppable(console) as interruption:
@@ -116,7 +124,7 @@ def _decoded(data: SchoolData, trained: Trained, side: Side) -> np.ndarray:
 
 def _result(data: SchoolData, config: SchoolsConfig, outputs: Outputs, history: History, interrupted: bool) -> Result:
     predictions = {test: collect(data, side, outputs[test]) for test, side in data.sides.items()}
-    pairs = zip(TASKS, predictions["held_out"], predictions["within"], strict=True)
+    pairs = zip(data.tasks, predictions["held_out"], predictions["within"], strict=True)
     return Result(
         status="interrupted" if interrupted else "complete",
         fold=config.fold,

@@ -18,7 +18,7 @@ from fedjax_edu.study.markdown import table
 from fedjax_edu.study.report import counted, number
 from fedjax_edu.study.results import collect
 from fedjax_edu.study.run_folder import RunFolder, to_json, versions
-from fedjax_edu.study.schools import SchoolData, prepare
+from fedjax_edu.study.schools import SchoolData, population_of, prepare
 from fedjax_edu.study.searching import search
 from fedjax_edu.study.training import Trained, Trainer
 from fedjax_edu.study.trials import SQLITE, open_study
@@ -102,7 +102,7 @@ def run_search(
     sampler, pruner = _optuna_class("sampler", config), _optuna_class("pruner", config)
     space = _space(config)
     folder, console = RunFolder(workdir), console or Console()
-    data = prepare(config.schools.fold, config.schools.seed, validation=True)
+    data = prepare(population_of(config.schools), config.schools.fold, config.schools.seed, validation=True)
     trainer = Trainer(data, config.schools)
     engine, _ = trainer.federation(searched=True)
     score = _scorer(data, trainer, engine)

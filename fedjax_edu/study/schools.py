@@ -1,14 +1,16 @@
 """The school protocol: which schools and pupils train, which test, and the populations that models see."""
 
 import dataclasses
-from collections.abc import Sequence
 
+import jax
 import numpy as np
 
-from fedjax_edu.core.errors import ArgumentError
-from fedjax_edu.data import Population
+from fedjax_edu.core.errors import ArgumentError, ConfigError
+from fedjax_edu.data import Population, Standardiser, Task, load_studies
+from fedjax_edu.data.standardiser import schema_of
+from fedjax_edu.data.studies import STUDIES
+from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.encoding import Encoding, raw_targets
-from fedjax_edu.study.examples import Examples, load_examples
 
 FOLDS = 5
 WITHIN = 0.2  # share of each training school's pupils that is held out for the within-school test
@@ -37,7 +39,7 @@ class SchoolData:
     """Everything a run needs, split and encoded.
 
     Attributes:
-        studies: the raw examples.
+        population: all examples, in raw units.
         encoding: scales, fitted on the training side.
         train: 80 % of the pupils of each training school.
         within: the other pupils of the training schools.
@@ -46,7 +48,7 @@ class SchoolData:
         classrooms: classrooms of the largest school.
     """
 
-    studies: tuple[Examples, ...]
+    population: Population
     encoding: Encoding
     train: Side
     within: Side
@@ -55,57 +57,72 @@ class SchoolData:
     classrooms: int
 
     @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What is to be predicted, in the order of all arrays [..., tasks]."""
+        return self.encoding.schema.tasks
+
+    @property
     def sides(self) -> dict[str, Side]:
         """The two tests by name."""
         return {"held_out": self.held_out, "within": self.within}
 
 
-def prepare(fold: int, seed: int, *, validation: bool = False, studies: Sequence[Examples] | None = None) -> SchoolData:
+def population_of(config: SchoolsConfig) -> Population:
+    """The studies that a configuration names, as one population of schools.
+
+    Raises:
+        ConfigError: none, or an unknown one.
+    """
+    if not config.studies or set(config.studies) - set(STUDIES):
+        raise ConfigError("config.studies", config.studies, f"name any of {', '.join(STUDIES)}; or pass a table with --csv")
+    return load_studies(config.studies)
+
+
+def prepare(population: Population, fold: int, seed: int, *, validation: bool = False) -> SchoolData:
     """Splits by school and by pupil, fits the scales and encodes.
 
-    Held-out schools are fold `fold` of ``GroupKFold(5)`` over the schools of each study. Of the pupils of every other
-    school a fifth is held out whole.
+    Held-out schools are fold `fold` of ``GroupKFold(5)`` over the schools of each study; a study of fewer than five schools has as many
+    folds as schools. Of the pupils of every other school a fifth is held out whole.
 
     Args:
+        population: made from tables, with the scales of the tables.
         fold: 1 to 5.
         seed: of the draw of pupils.
         validation: split the training side of that fold once more in the same way and leave its test rows out: for tuning.
-        studies: the examples; None loads HSB82 and STAR.
 
     Raises:
-        ArgumentError: a fold outside 1 .. 5.
+        ArgumentError: a population without a schema, or of a single school; a fold that there is not.
     """
-    if isinstance(fold, bool) or fold not in range(1, FOLDS + 1):
-        raise ArgumentError("fold", fold, f"use 1 .. {FOLDS}")
-    studies = tuple(load_examples() if studies is None else studies)
-    train, within, held_out = _split(_index(studies), fold, seed)
+    schema = schema_of(population)
+    train, within, held_out = _split(_index(population), fold, seed)
     if validation:
         train, within, held_out = _split(train, fold=1, seed=seed + 1)
-    training = np.zeros(sum(len(examples.school) for examples in studies), bool)
-    training[train.arrays["row"]] = True
-    encoding = Encoding.fit(studies, np.split(training, np.cumsum([len(examples.school) for examples in studies])[:-1]))
-    arrays = _arrays(studies, encoding)
+    encoding = Encoding(schema, Standardiser.fit(_rows(population, train)))
+    arrays = _arrays(population, encoding)
     trained = dict(zip(train.ids.tolist(), train.sizes.tolist(), strict=True))
     return SchoolData(
-        studies=studies,
+        population=population,
         encoding=encoding,
         train=_side(train, arrays, trained),
         within=_side(within, arrays, trained),
         held_out=_side(held_out, arrays, trained),
-        targets=raw_targets(studies),
+        targets=raw_targets(population),
         classrooms=int(arrays["classroom"].max()) + 1,
     )
 
 
-def _index(studies: Sequence[Examples]) -> Population:
-    """All examples as row numbers, one client a school."""
-    school = np.concatenate([examples.school for examples in studies])
-    study = np.repeat(np.arange(len(studies)), [len(examples.school) for examples in studies])
-    pupil = np.concatenate([examples.pupil + position * 10**8 for position, examples in enumerate(studies)])
-    ids, start = np.unique(school, return_index=True)
-    offsets = np.append(start, len(school))
-    arrays = {"row": np.arange(len(school)), "pupil": pupil}
-    return Population.from_arrays(arrays, offsets, ids=ids, attributes={"study": study[start]})
+def _index(population: Population) -> Population:
+    """All examples as row numbers."""
+    rows = np.arange(population.num_examples)
+    arrays = {"row": rows, "pupil": population.arrays.get("unit", rows)}
+    study = population.attributes.get("study", np.zeros(population.num_clients, np.int32))
+    return Population.from_arrays(arrays, population.offsets, ids=population.ids, attributes={"study": study})
+
+
+def _rows(population: Population, index: Population) -> Population:
+    """The rows of a population that an index holds."""
+    arrays = jax.tree.map(lambda leaf: leaf[index.arrays["row"]], population.arrays)
+    return Population.from_arrays(arrays, index.offsets, ids=index.ids, schema=population.schema)
 
 
 def _split(index: Population, fold: int, seed: int) -> tuple[Population, Population, Population]:
@@ -114,18 +131,23 @@ def _split(index: Population, fold: int, seed: int) -> tuple[Population, Populat
 
     tested = np.zeros(index.num_clients, bool)
     for study in np.unique(index.attributes["study"]):
-        clients = np.flatnonzero(index.attributes["study"] == study)
+        clients = np.flatnonzero((index.attributes["study"] == study) & (index.sizes > 0))
+        folds = min(FOLDS, len(clients))
+        if folds < 2:
+            raise ArgumentError("population", f"{len(clients)} client", "split rows among two clients or more: whole clients are held out")
+        if isinstance(fold, bool) or fold not in range(1, folds + 1):
+            raise ArgumentError("fold", fold, f"use 1 .. {folds}")
         owner = np.repeat(clients, index.sizes[clients])
-        _, rows = list(GroupKFold(FOLDS).split(owner, groups=owner))[fold - 1]
+        _, rows = list(GroupKFold(folds).split(owner, groups=owner))[fold - 1]
         tested[owner[rows]] = True
     train, within = index.select(~tested).split_examples((1 - WITHIN, WITHIN), seed=seed, unit="pupil")
     return train, within, index.select(tested)
 
 
-def _arrays(studies: Sequence[Examples], encoding: Encoding) -> dict[str, np.ndarray]:
-    targets, present = encoding.encode_targets(studies)
-    classroom = np.concatenate([examples.classroom for examples in studies]).astype(np.int32)
-    return {"inputs": encoding.encode(studies), "classroom": classroom, "targets": targets, "present": present}
+def _arrays(population: Population, encoding: Encoding) -> dict[str, np.ndarray]:
+    targets, present = encoding.encode_targets(population)
+    classroom = population.arrays.get("classroom", np.zeros(population.num_examples, np.int32))
+    return {"inputs": encoding.encode(population), "classroom": classroom, "targets": targets, "present": present}
 
 
 def _side(index: Population, arrays: dict[str, np.ndarray], trained: dict[int, int]) -> Side:

@@ -22,7 +22,6 @@ from fedjax_edu.study.choice import EFFECTS, make_algorithm, make_cohort, sgd
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.objective import make_loss, make_predict
 from fedjax_edu.study.schools import SchoolData, Side
-from fedjax_edu.study.tasks import NAMES
 
 Aggregator = Link | Chain
 
@@ -51,10 +50,11 @@ class Trainer:
     def __init__(self, data: SchoolData, config: SchoolsConfig):
         self.data, self.config = data, config
         width = data.train.population.arrays["inputs"].shape[1]
-        sizes = dataclasses.asdict(config.model) | {"products": data.encoding.products(data.studies) if config.model.products else ()}
-        model = MultiTaskModel(width, NAMES, classrooms=data.classrooms, seed=config.seed, **sizes)
+        sizes = dataclasses.asdict(config.model) | {"products": data.encoding.products if config.model.products else ()}
+        model = MultiTaskModel(width, [task.name for task in data.tasks], classrooms=data.classrooms, seed=config.seed, **sizes)
         apply, self.params = functional(model)
-        self.loss, self.own_loss = (make_loss(apply, config.tasks, together=together) for together in (True, False))
+        settings = config.of_tasks(data.tasks)
+        self.loss, self.own_loss = (make_loss(apply, data.tasks, settings, together=together) for together in (True, False))
         self.predict = make_predict(apply)
 
     def federation(

@@ -11,8 +11,7 @@ from rich.console import Console
 import fedjax_edu as fe
 from fedjax_edu.study import algorithms, estimates, metrics
 from fedjax_edu.study.results import collect
-from fedjax_edu.study.schools import prepare
-from fedjax_edu.study.tasks import NAMES
+from tests.study.small import NAMES
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +22,9 @@ def compared(config):
     return algorithms.AlgorithmsConfig(schools=config, settings=settings, grids=grids)
 
 
-@pytest.fixture(scope="module")
-def small(studies):
+@pytest.fixture(scope="module", autouse=True)
+def few_draws():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(algorithms, "prepare", lambda fold, seed, validation: prepare(fold, seed, validation=validation, studies=studies))
         patch.setattr(estimates, "RESAMPLES", 20)
         yield
 
@@ -54,7 +52,7 @@ def test_scores_are_means_over_runs_of_what_the_federation_predicts(small, compa
 def test_tuning_looks_at_no_test_school_and_prints_every_point(small, compared, monkeypatch):
     seen = []
     real = algorithms.prepare
-    monkeypatch.setattr(algorithms, "prepare", lambda fold, seed, validation: seen.append(validation) or real(fold, seed, validation))
+    monkeypatch.setattr(algorithms, "prepare", lambda *args, validation: seen.append(validation) or real(*args, validation=validation))
     monkeypatch.setattr(algorithms, "predict", lambda data, config: np.zeros((len(data.held_out.rows), len(NAMES))))
     text = io.StringIO()
     algorithms.tune_algorithms(compared, folds=2, console=Console(file=text, width=200))

@@ -10,7 +10,7 @@ from rich.console import Console
 import fedjax_edu as fe
 from fedjax_edu.study import estimates, folds, report
 from fedjax_edu.study.results import Predictions, Result, over_tasks, task_result
-from fedjax_edu.study.tasks import NAMES, TASKS
+from tests.study.small import NAMES, TASKS
 
 
 def made_up(fold: int, seed: int) -> Result:
@@ -35,10 +35,10 @@ def made_up(fold: int, seed: int) -> Result:
 
 
 @pytest.fixture(scope="module")
-def summary(config, tmp_path_factory):
+def summary(small, config, tmp_path_factory):
     folder, text = tmp_path_factory.mktemp("folds"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folds, "run_schools", lambda run, workdir, console: made_up(run.fold, run.seed))
+        patch.setattr(folds, "run_schools", lambda run, workdir, console, population: made_up(run.fold, run.seed))
         patch.setattr(estimates, "RESAMPLES", 20)
         found = fe.study.run_folds(config, folder, seeds=2, folds=3, console=Console(file=text, width=120))
     return found, json.loads((folder / "folds.json").read_text()), text.getvalue()

@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn.metrics import r2_score, roc_auc_score
 
 from fedjax_edu.study import metrics
-from fedjax_edu.study.tasks import TASKS
+from tests.study.small import TASKS
 
 R2, AUC = TASKS[0], TASKS[3]
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import r2_score, roc_auc_score
 
 from fedjax_edu.study.results import Predictions, over_tasks, stronger_local, task_result
-from fedjax_edu.study.tasks import TASKS
+from tests.study.small import TASKS
 
 MATH, LEAVES = TASKS[1], TASKS[3]
 

@@ -10,7 +10,7 @@ from rich.console import Console
 import fedjax_edu as fe
 from experiments.configs.robustness import get_config
 from fedjax_edu import aggregation
-from fedjax_edu.study import algorithms, estimates, robustness
+from fedjax_edu.study import estimates, robustness
 from fedjax_edu.study.schools import prepare
 
 
@@ -21,14 +21,14 @@ def attacked(config):
 
 
 @pytest.fixture(scope="module")
-def data(studies):
-    return prepare(1, 0, studies=studies)
+def data(population):
+    return prepare(population, 1, 0)
 
 
 @pytest.fixture(scope="module")
 def setting(data, attacked):
     train = data.train.population
-    return robustness._setting(train.select(np.flatnonzero(train.ids >= 1_000_000)), attacked)
+    return robustness._setting(train.select(np.flatnonzero(train.ids >= 1_000_000)), attacked, data.tasks)
 
 
 def test_the_committed_configuration_is_one():
@@ -61,9 +61,8 @@ def test_every_attack_meets_every_rule(rule, attack, setting):
     assert all(set(link.clients) <= set(population.ids.tolist()) for link in chain.links)
 
 
-def test_the_table_is_what_attacked_federations_predict(data, attacked, studies, tmp_path, monkeypatch):
+def test_the_table_is_what_attacked_federations_predict(small, data, attacked, tmp_path, monkeypatch):
     """Whoever multiplies an update by -1000 ruins the mean of a quarter of liars and not the median."""
-    monkeypatch.setattr(algorithms, "prepare", lambda fold, seed, validation: prepare(fold, seed, studies=studies))
     monkeypatch.setattr(estimates, "RESAMPLES", 20)
     monkeypatch.setattr(robustness, "RULES", {name: robustness.RULES[name] for name in ("mean", "median")})
     lie = lambda setting: ((fe.aggregation.attacks.sign_flip(setting.liars, scale=1000.0),), setting.population)  # noqa: E731

@@ -10,17 +10,9 @@ import pytest
 from rich.console import Console
 
 import fedjax_edu as fe
-from fedjax_edu.study import federation, report, run, schools
+from fedjax_edu.study import federation, report, run
 from fedjax_edu.study.results import MODELS
-from fedjax_edu.study.tasks import NAMES
-
-
-@pytest.fixture(scope="module")
-def small(studies):
-    """The study's own data replaced by small ones."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schools, "load_examples", lambda: studies)
-        yield
+from tests.study.small import NAMES
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +31,7 @@ def test_the_folder_holds_everything(finished):
     files = {
         "config.json",
         "versions.json",
+        "schema.json",
         "scaling.json",
         "metrics.jsonl",
         "timing.jsonl",
@@ -88,14 +81,14 @@ def test_the_tables_show_the_scores(finished):
     assert "ETA" in text
 
 
-def test_two_runs_write_the_same_records(finished, config, tmp_path):
+def test_two_runs_write_the_same_records(small, finished, config, tmp_path):
     _, folder, _ = finished
     run.run_schools(config, tmp_path, Console(file=io.StringIO()))
     for name in ("metrics.jsonl", "final.json", "scaling.json", "config.json"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_a_run_that_cannot_begin_leaves_the_results_of_the_last_one(finished, config):
+def test_a_run_that_cannot_begin_leaves_the_results_of_the_last_one(small, finished, config):
     _, folder, _ = finished
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(fe.errors.ArgumentError, match=r"^cohort: got 500"):

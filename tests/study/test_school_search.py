@@ -27,15 +27,10 @@ def searched(config):
 
 
 @pytest.fixture(scope="module")
-def splits(studies):
+def splits(small):
     asked = []
     with pytest.MonkeyPatch.context() as patch:
-
-        def small(fold, seed, validation):
-            asked.append(validation)
-            return prepare(fold, seed, validation=validation, studies=studies)
-
-        patch.setattr(school_search, "prepare", small)
+        patch.setattr(school_search, "prepare", lambda *args, validation: asked.append(validation) or prepare(*args, validation=validation))
         yield asked
 
 
@@ -45,7 +40,7 @@ def found(splits, searched, tmp_path_factory):
     return school_search.run_search(searched, folder, trials=3, console=Console(file=text, width=200)), folder, text.getvalue()
 
 
-def test_a_value_is_the_score_of_the_federation_with_those_rates_on_the_inner_split(found, splits, searched, studies):
+def test_a_value_is_the_score_of_the_federation_with_those_rates_on_the_inner_split(found, splits, searched, population):
     result, _, _ = found
     assert splits == [True]
     best = result["trials"][0]
@@ -54,7 +49,7 @@ def test_a_value_is_the_score_of_the_federation_with_those_rates_on_the_inner_sp
     federated = dataclasses.replace(
         searched.schools.federated, algorithm="fedavgm", arguments=arguments, client_learning_rate=client, server_learning_rate=server
     )
-    data = prepare(1, 0, validation=True, studies=studies)
+    data = prepare(population, 1, 0, validation=True)
     trainer = Trainer(data, dataclasses.replace(searched.schools, federated=federated))
     engine, state = trainer.federation()
     state, _ = engine.run(state, searched.schools.rounds)

@@ -6,14 +6,16 @@ from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 import fedjax_edu as fe
+from fedjax_edu.data.studies import STUDIES
+from fedjax_edu.data.studies.examples import join
 from fedjax_edu.study.encoding import raw_targets
 from fedjax_edu.study.schools import prepare
-from fedjax_edu.study.tasks import NAMES, TASKS
+from tests.study.small import NAMES, TASKS, schools_of
 
 
 @pytest.fixture(scope="module")
-def data(studies):
-    return prepare(1, 0, studies=studies)
+def data(population):
+    return prepare(population, 1, 0)
 
 
 def sides(data):
@@ -21,7 +23,7 @@ def sides(data):
 
 
 def everything(studies):
-    school = np.concatenate([examples.school for examples in studies])
+    school = schools_of(studies)
     pupil = np.concatenate([examples.pupil + 10**6 * position for position, examples in enumerate(studies)])
     return school, pupil
 
@@ -34,9 +36,9 @@ def test_every_row_stands_on_one_side(data, studies):
 def test_held_out_schools_are_a_fold_of_scikit_learn(data, studies):
     school, _ = everything(studies)
     for examples in studies:
-        _, tested = next(iter(GroupKFold(5).split(examples.school, groups=examples.school)))
-        found = {one for one in school[data.held_out.rows] if one in set(examples.school)}
-        assert found == set(examples.school[tested])
+        own = schools_of((examples,))
+        _, tested = next(iter(GroupKFold(5).split(own, groups=own)))
+        assert set(school[data.held_out.rows]) & set(own) == set(own[tested])
 
 
 def test_no_pupil_stands_on_both_sides_within_a_school(data, studies):
@@ -48,19 +50,19 @@ def test_no_pupil_stands_on_both_sides_within_a_school(data, studies):
         assert abs(tested / (trained + tested) - 0.2) <= 1 / (trained + tested)
 
 
-def test_the_five_folds_hold_out_each_school_once(studies):
-    held_out = [prepare(fold, 0, studies=studies).held_out.population.ids for fold in range(1, 6)]
+def test_the_five_folds_hold_out_each_school_once(population, studies):
+    held_out = [prepare(population, fold, 0).held_out.population.ids for fold in range(1, 6)]
     assert sorted(np.concatenate(held_out)) == sorted(np.unique(everything(studies)[0]))
 
 
-def test_validation_leaves_the_test_rows_of_the_fold_out(data, studies):
-    inner = prepare(1, 0, validation=True, studies=studies)
+def test_validation_leaves_the_test_rows_of_the_fold_out(data, population):
+    inner = prepare(population, 1, 0, validation=True)
     seen = np.concatenate([side.rows for side in sides(inner).values()])
     assert sorted(seen) == sorted(data.train.rows)
 
 
-def test_rows_of_a_population_are_the_rows_that_the_side_names(data, studies):
-    encoded = data.encoding.encode(studies)
+def test_rows_of_a_population_are_the_rows_that_the_side_names(data, population, studies):
+    encoded = data.encoding.encode(population)
     school, _ = everything(studies)
     for side in sides(data).values():
         np.testing.assert_array_equal(side.population.arrays["inputs"], encoded[side.rows])
@@ -78,8 +80,8 @@ def test_scales_are_those_of_training_rows_alone(data, studies):
     for examples in studies:
         rows = data.train.rows[(data.train.rows >= first) & (data.train.rows < first + len(examples.school))] - first
         for name, values in examples.numbers.items():
-            scaler = StandardScaler().fit(values[rows, None])
-            scale = data.encoding.inputs[examples.study][name]
+            scaler = StandardScaler().fit(values[rows, None].astype(np.float32).astype(np.float64))
+            scale = data.encoding.scales.inputs[f"{examples.study}.{name}"]
             assert scale.mean == pytest.approx(scaler.mean_[0])
             assert scale.deviation == pytest.approx(scaler.scale_[0])
         first += len(examples.school)
@@ -92,13 +94,13 @@ def test_a_test_row_cannot_move_the_encoding_of_training_rows(data, studies):
     tested = data.held_out.rows[data.held_out.rows < len(hsb.school)]
     changed = hsb.numbers["before"].copy()
     changed[tested] += 1e6
-    again = prepare(1, 0, studies=(replace(hsb, numbers={**hsb.numbers, "before": changed}), star))
+    again = prepare(join((replace(hsb, numbers={**hsb.numbers, "before": changed}), star), STUDIES), 1, 0)
     np.testing.assert_array_equal(again.train.population.arrays["inputs"], data.train.population.arrays["inputs"])
 
 
-def test_absent_inputs_are_zeros_with_their_presence_bit(data, studies):
-    columns = data.encoding.columns(studies)
-    encoded = data.encoding.encode(studies)
+def test_absent_inputs_are_zeros_with_their_presence_bit(data, population, studies):
+    columns = data.encoding.columns
+    encoded = data.encoding.encode(population)
     hsb = len(studies[0].school)
     age = np.isfinite(studies[0].numbers["age"])
     np.testing.assert_array_equal(encoded[:hsb, columns.index("hsb.age present")], age)
@@ -110,26 +112,26 @@ def test_absent_inputs_are_zeros_with_their_presence_bit(data, studies):
     assert np.all(levels.sum(axis=1) == 1)
 
 
-def test_decoding_undoes_the_scaling_of_targets(data, studies):
-    scaled, present = data.encoding.encode_targets(studies)
-    raw = raw_targets(studies)
+def test_decoding_undoes_the_scaling_of_targets(data, population):
+    scaled, present = data.encoding.encode_targets(population)
+    raw = raw_targets(population)
     np.testing.assert_array_equal(present > 0, np.isfinite(raw))
     decoded = data.encoding.decode(scaled)
     for position, task in enumerate(TASKS):
         rows = np.isfinite(raw[:, position])
         expected = 1 / (1 + np.exp(-raw[rows, position])) if task.binary else raw[rows, position]
         np.testing.assert_allclose(decoded[rows, position], expected, rtol=1e-5)
-    assert list(data.encoding.targets) == list(NAMES)
+    assert [task.name for task in data.tasks] == list(NAMES)
 
 
 @pytest.mark.parametrize("fold", [0, 6, True, "1"])
-def test_a_fold_outside_one_to_five_is_refused(fold, studies):
+def test_a_fold_outside_one_to_five_is_refused(fold, population):
     with pytest.raises(fe.errors.ArgumentError, match=r"^fold: got "):
-        prepare(fold, 0, studies=studies)
+        prepare(population, fold, 0)
 
 
-def test_products_are_of_a_number_and_a_level_of_the_same_study(data, studies):
-    columns = data.encoding.columns(studies)
-    levels = ["sex = 0", "sex = 1", "sex = missing", *(f"class = {level}" for level in (0, 1, 2, "missing"))]
+def test_products_are_of_a_number_and_a_level_of_the_same_study(data):
+    columns = data.encoding.columns
+    levels = ["sex = f", "sex = m", "sex = missing", *(f"class = {level}" for level in ("a", "b", "c", "missing"))]
     expected = [(f"{study}.{number}", f"{study}.{level}") for study in ("hsb", "star") for number in ("before", "age") for level in levels]
-    assert [(columns[i], columns[j]) for i, j in data.encoding.products(studies)] == expected
+    assert [(columns[i], columns[j]) for i, j in data.encoding.products] == expected

@@ -10,20 +10,20 @@ import pytest
 
 from fedjax_edu.study.objective import task_losses
 from fedjax_edu.study.schools import prepare
-from fedjax_edu.study.tasks import TASKS
 from fedjax_edu.study.training import Trained, Trainer
+from tests.study.small import TASKS
 
 
 @pytest.fixture(scope="module")
-def trainer(studies, config):
-    return Trainer(prepare(1, 0, studies=studies), config)
+def trainer(population, config):
+    return Trainer(prepare(population, 1, 0), config)
 
 
 def test_losses_are_half_squares_and_cross_entropies():
     rng = np.random.default_rng(0)
     outputs, targets = rng.normal(size=(6, 3, 4)), rng.normal(size=(6, 4))
     targets[:, 3] = rng.integers(0, 2, 6)
-    found = np.asarray(task_losses(jnp.asarray(outputs, jnp.float32), jnp.asarray(targets, jnp.float32)))
+    found = np.asarray(task_losses(TASKS, jnp.asarray(outputs, jnp.float32), jnp.asarray(targets, jnp.float32)))
     np.testing.assert_allclose(found[:, :3], (0.5 * (outputs[:, :, :3] - targets[:, None, :3]) ** 2).mean(axis=1), rtol=1e-4)
     probability = 1 / (1 + np.exp(-outputs[:, :, 3]))
     yes = targets[:, None, 3]
@@ -85,11 +85,10 @@ def test_personalisation_finds_the_best_linear_unbiased_prediction(trainer):
         rows = school == one
         rooms = np.eye(patient.data.classrooms)[arrays["classroom"][rows]]
         design = np.concatenate([np.ones((rows.sum(), 1)), arrays["inputs"][rows], rooms], axis=1)
-        for position, task in enumerate(TASKS):
+        for position, (task, prior) in enumerate(zip(TASKS, patient.config.of_tasks(TASKS), strict=True)):
             seen = arrays["present"][rows, position] > 0
             if task.binary or not seen.any():
                 continue
-            prior = patient.config.tasks.of(task.name)
             strength = np.r_[prior.intercept, [prior.slopes] * arrays["inputs"].shape[1], [prior.classrooms] * patient.data.classrooms]
             left = (arrays["targets"][rows, position] - shared[rows, position])[seen]
             effects = np.linalg.solve(design[seen].T @ design[seen] + np.diag(strength), design[seen].T @ left)
@@ -103,10 +102,10 @@ def test_a_school_that_took_no_part_has_the_federation_alone(trainer):
     np.testing.assert_allclose(trainer.personalised(state.params).outputs(trainer.data.held_out), shared, rtol=1e-5, atol=1e-6)
 
 
-def test_local_only_is_gradient_descent_in_every_school(studies, config):
+def test_local_only_is_gradient_descent_in_every_school(population, config):
     """One epoch of one batch a school is one step of clipped SGD with decay from the common start, replayed with plain JAX."""
     once = dataclasses.replace(config.local_only, epochs=1, batch_size=64, clip=0.5)
-    trainer = Trainer(prepare(1, 0, studies=studies), dataclasses.replace(config, local_only=once))
+    trainer = Trainer(prepare(population, 1, 0), dataclasses.replace(config, local_only=once))
     train = trainer.data.train
     found = trainer.local_only().outputs(train)
     optimizer = optax.chain(optax.add_decayed_weights(once.weight_decay), optax.sgd(once.learning_rate))

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from fedjax_edu.data import Population
-from fedjax_edu.study.examples import hsb_examples, star_examples
+from fedjax_edu.data.studies.single import HSB
+from fedjax_edu.data.studies.star import star_examples
 
 CATEGORIES = ("gr", "ses", "schtype", "sx", "eth", "cltype", "hdeg", "clad")
 
@@ -30,7 +31,8 @@ def table() -> pd.DataFrame:
 def star(table):
     offsets = np.searchsorted(table["school"], [0, 1, 2, 3])
     arrays = {name: table[name].to_numpy() for name in table.columns}
-    return star_examples(Population.from_arrays(arrays, offsets, ids=[5, 9, 11], allow_nonfinite=["read", "math", "exp"]))
+    population = Population.from_arrays(arrays, offsets, ids=[5, 9, 11], allow_nonfinite=["read", "math", "exp"])
+    return star_examples(population, {name: ("a", "b", "c", "d") for name in CATEGORIES})
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +48,10 @@ def expected(table) -> pd.DataFrame:
 
 def test_a_scores_row_needs_both_scores_and_the_previous_mathematics(star, expected):
     kept = expected[(expected.gr > 0) & expected.math.notna() & expected.read.notna() & expected.math_1_before.notna()]
-    rows = np.isfinite(star.targets["star.math"])
+    rows = np.isfinite(star.targets["math"])
     assert 0 < len(kept) < len(expected)
     for task in ("math", "read"):
-        np.testing.assert_array_equal(star.targets[f"star.{task}"][rows], kept[task])
+        np.testing.assert_array_equal(star.targets[task][rows], kept[task])
     np.testing.assert_array_equal(star.pupil[rows], kept["id"])
     for lag in (1, 2):
         for score in ("read", "math"):
@@ -57,25 +59,25 @@ def test_a_scores_row_needs_both_scores_and_the_previous_mathematics(star, expec
 
 
 def test_a_scores_row_never_sees_a_score_of_its_year(star):
-    rows = np.isfinite(star.targets["star.math"]) | np.isfinite(star.targets["star.read"])
+    rows = np.isfinite(star.targets["math"]) | np.isfinite(star.targets["read"])
     for score in ("read", "math"):
-        assert np.isnan(star.numbers[score][rows]).all()
+        assert np.isnan(star.numbers[f"{score}_same_year"][rows]).all()
 
 
 def test_a_leaves_row_sees_the_scores_of_its_year(star, expected):
     kept = expected[expected.gr < 3]
-    rows = np.isfinite(star.targets["star.leaves"])
-    np.testing.assert_array_equal(star.targets["star.leaves"][rows], kept["leaves"])
+    rows = np.isfinite(star.targets["leaves"])
+    np.testing.assert_array_equal(star.targets["leaves"][rows], kept["leaves"])
     assert set(kept["leaves"]) == {0.0, 1.0}
     for score in ("read", "math"):
-        np.testing.assert_array_equal(star.numbers[score][rows], kept[score])
+        np.testing.assert_array_equal(star.numbers[f"{score}_same_year"][rows], kept[score])
 
 
 def test_a_row_has_targets_of_one_kind_and_its_school(star, table):
-    scores, leaves = np.isfinite(star.targets["star.math"]), np.isfinite(star.targets["star.leaves"])
+    scores, leaves = np.isfinite(star.targets["math"]), np.isfinite(star.targets["leaves"])
     assert np.array_equal(scores, ~leaves)
     school = dict(zip(table["id"], np.array([5, 9, 11])[table["school"]], strict=True))
-    assert [int(id_) % 1_000_000 for id_ in star.school] == [school[pupil] for pupil in star.pupil]
+    assert star.school.tolist() == [school[pupil] for pupil in star.pupil]
     assert np.all(np.diff(star.school) >= 0)
 
 
@@ -88,8 +90,9 @@ def test_a_classroom_is_one_combination_within_a_school(star):
 
 def test_hsb_keeps_every_pupil():
     arrays = {name: np.arange(4) % 2 for name in ("minrty", "sx", "sector")} | {name: np.arange(4.0) for name in ("ses", "meanses", "mAch")}
-    examples = hsb_examples(Population.from_arrays(arrays, [0, 1, 4], ids=[1224, 1288]))
+    levels = {"minrty": ("No", "Yes"), "sx": ("Male", "Female"), "sector": ("Public", "Catholic")}
+    examples = HSB(Population.from_arrays(arrays, [0, 1, 4], ids=[1224, 1288]), levels)
     assert examples.school.tolist() == [1224, 1288, 1288, 1288]
-    assert examples.targets["hsb.mach"].tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert examples.targets["mach"].tolist() == [0.0, 1.0, 2.0, 3.0]
     assert sorted(examples.numbers) == ["meanses", "ses"]
     assert len(set(examples.pupil)) == 4

@@ -1,0 +1,178 @@
+"""What the columns of somebody's table are: numbers, categories or texts; and which of them no model should see."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedjax_edu.core.errors import ArgumentError, DataError
+from fedjax_edu.data.schema import FEATURE_KINDS, GROUPS, Feature, Schema, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_LEVELS = 64  # a column of words with more distinct values is a text
+FEW_ROWS = 20  # below that, distinct values say nothing
+_NAMES_SOMEBODY = re.compile(r"(^|[_\W])(id|ids|uuid|guid|key|index|nr|no)$|[a-z]I[dD]$|^unnamed: ", re.IGNORECASE)
+
+
+def infer_schema(
+    frame: "pd.DataFrame",
+    *,
+    client: str,
+    tasks: Mapping[str, str],
+    inputs: Iterable[str] | Mapping[str, str] | None = None,
+    unit: str | None = None,
+    classroom: str | None = None,
+    groups: Mapping[str, str] | None = None,
+) -> tuple[Schema, dict[str, str]]:
+    """The schema of a table.
+
+    Args:
+        frame: the table.
+        client: the column that says which client owns a row.
+        tasks: kind by target column.
+        inputs: columns, or the kind of each; None takes all that are nothing else and seem to be of use.
+        unit: the column that tells students apart.
+        classroom: the column that tells classrooms within a client apart.
+        groups: feature by ``sex``, ``ethnicity`` or ``ses``.
+
+    Returns:
+        The schema, and why each column that was not asked for by name is left out.
+
+    Raises:
+        ArgumentError: a column that the table lacks, an unknown kind, no task, no input.
+        DataError: a target or a named input that nothing can be learnt from.
+    """
+    kinds = dict(inputs) if isinstance(inputs, Mapping) else dict.fromkeys(inputs or ())
+    single = {"client": client, "unit": unit, "classroom": classroom}
+    several = {"tasks": tasks, "inputs": kinds, "groups": (groups or {}).values()}
+    for role, names in {**{role: [name] for role, name in single.items() if name is not None}, **several}.items():
+        _check_known(role, names, frame)
+    if not tasks:
+        raise ArgumentError("tasks", tasks, "name at least one column to predict, with its kind")
+    taken = {client, unit, classroom, *tasks}
+    if clash := sorted(name for name in kinds if name in taken):
+        raise ArgumentError("inputs", clash[0], "use a column once: as client, unit, classroom, task or input")
+    if unknown := set(groups or {}) - set(GROUPS):
+        raise ArgumentError("groups", sorted(unknown)[0], f"use {', '.join(GROUPS)}")
+    wanted = kinds or dict.fromkeys(name for name in frame.columns if name not in taken)
+    features, left_out = [], {}
+    for name, kind in wanted.items():
+        reason = None if kind else _useless(name, frame[name])
+        if reason and inputs is not None:
+            raise DataError(f"inputs.{name}", reason, f"leave it out, or give its kind to use it all the same: {{{name!r}: 'category'}}")
+        if reason:
+            left_out[name] = reason
+        else:
+            features.append(_feature(name, frame[name], kind))
+    if not features:
+        raise ArgumentError("inputs", f"no column of use ({left_out})", "pass a table with inputs beside the client and the targets")
+    schema = Schema(
+        client=client,
+        features=tuple(features),
+        tasks=tuple(_task(name, frame[name], kind) for name, kind in tasks.items()),
+        unit=unit,
+        classroom=classroom,
+        groups={group: (name,) for group, name in (groups or {}).items()},
+    )
+    return schema, left_out
+
+
+def as_numbers(values: "pd.Series") -> np.ndarray:
+    """The values of a column as float64, NaN where missing; moments are days since 1970."""
+    import pandas as pd
+
+    if pd.api.types.is_datetime64_any_dtype(values):
+        moments = values.dt.tz_localize(None) if values.dt.tz is not None else values
+        return ((moments - pd.Timestamp(0)) / pd.Timedelta(days=1)).to_numpy(np.float64)
+    if pd.api.types.is_timedelta64_dtype(values):
+        return (values / pd.Timedelta(days=1)).to_numpy(np.float64)
+    return pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+
+
+def as_words(values: "pd.Series") -> "pd.Series":
+    """The values of a column as stripped strings, missing where empty; 1.0 is written 1."""
+    import pandas as pd
+
+    if pd.api.types.is_float_dtype(values):
+        whole = values.dropna()
+        values = values.astype("Int64") if (whole == whole.round()).all() and np.isfinite(whole).all() else values
+    words = values.astype("string").str.strip()
+    return words.mask(words == "")
+
+
+def _check_known(role: str, names: Iterable[str], frame: "pd.DataFrame") -> None:
+    for name in names:
+        if name not in frame.columns:
+            raise ArgumentError(role, name, f"use a column of the table: {', '.join(map(repr, frame.columns))}")
+
+
+def _feature(name: str, values: "pd.Series", kind: str | None) -> Feature:
+    kind = _kind(values) if kind is None else kind
+    if kind not in FEATURE_KINDS:
+        raise ArgumentError(f"inputs.{name}", kind, f"use one of {', '.join(FEATURE_KINDS)}")
+    if kind == "number" and (strange := values[values.notna() & np.isnan(as_numbers(values))]).size:
+        raise DataError(f"inputs.{name}", f"{strange.iloc[0]!r} in row {strange.index[0]}", "use numbers, or call it a category or a text")
+    return Feature(name, kind, levels=_levels(values) if kind == "category" else ())  # type: ignore[arg-type]
+
+
+def _kind(values: "pd.Series") -> str:
+    import pandas as pd
+
+    if pd.api.types.is_bool_dtype(values) or isinstance(values.dtype, pd.CategoricalDtype):
+        return "category"
+    known = values.dropna()
+    if np.isfinite(as_numbers(known)).all():
+        return "number"
+    return "category" if as_words(known).nunique() <= MOST_LEVELS else "text"
+
+
+def _levels(values: "pd.Series") -> tuple[str, ...]:
+    """Levels in the order of a categorical column, else of their numbers, else of the alphabet."""
+    import pandas as pd
+
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return tuple(str(level) for level in values.cat.categories)
+    words = as_words(values).dropna().unique().tolist()
+    numbers = as_numbers(pd.Series(words, dtype="object"))
+    return tuple(words[position] for position in np.argsort(numbers, kind="stable")) if np.isfinite(numbers).all() else tuple(sorted(words))
+
+
+def _useless(name: str, values: "pd.Series") -> str | None:
+    """Why a column is no input: nothing in it, or it names somebody, from whom a model would learn by heart."""
+    known = values.dropna()
+    distinct = known.nunique()
+    if distinct < 2:
+        return "has no value" if distinct == 0 else "has one value only"
+    if np.issubdtype(known.dtype.type, np.floating) and not (known == known.round()).all():
+        return None
+    if distinct > FEW_ROWS and _NAMES_SOMEBODY.search(name):
+        return f"is called like an identifier and has {distinct} distinct values"
+    if len(known) > FEW_ROWS and distinct == len(known) and _counts_rows(known):
+        return "has another value in every row, as an identifier has"
+    return None
+
+
+def _counts_rows(known: "pd.Series") -> bool:
+    numbers = as_numbers(known)
+    if np.isfinite(numbers).all():
+        return bool(np.ptp(numbers) < 2 * len(numbers))  # consecutive, more or less
+    return not as_words(known).str.contains(r"\s", regex=True).any()  # a single token in every row
+
+
+def _task(name: str, values: "pd.Series", kind: str) -> Task:
+    task = Task(name, kind)  # type: ignore[arg-type]
+    known = values.dropna()
+    if known.nunique() < 2:
+        raise DataError(f"tasks.{name}", f"{known.nunique()} distinct values", "predict a column that varies")
+    if not task.binary:
+        if np.isfinite(as_numbers(known)).all():
+            return task
+        strange = known[~np.isfinite(as_numbers(known))]
+        raise DataError(f"tasks.{name}", f"{strange.iloc[0]!r} in row {strange.index[0]}", "use numbers, or call the task binary")
+    levels = _levels(values)
+    if len(levels) != 2:
+        raise DataError(f"tasks.{name}", f"{len(levels)} distinct values, {', '.join(levels[:5])} among them", "use two, or regression")
+    return Task(name, "binary", levels=levels)

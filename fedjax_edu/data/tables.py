@@ -1,0 +1,141 @@
+"""From rows of a table to a population: codes for words, masks for what is missing, rows grouped by client."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedjax_edu.core.errors import DataError
+from fedjax_edu.data.inference import as_numbers, as_words, infer_schema
+from fedjax_edu.data.population import Population
+from fedjax_edu.data.reading import read_frame
+from fedjax_edu.data.schema import Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def from_table(
+    table: Any,
+    *,
+    client: str,
+    tasks: Mapping[str, str],
+    inputs: Iterable[str] | Mapping[str, str] | None = None,
+    unit: str | None = None,
+    classroom: str | None = None,
+    groups: Mapping[str, str] | None = None,
+    encoding: str = "utf-8",
+    say: Callable[[str], object] | None = print,
+) -> Population:
+    """What :meth:`fedjax_edu.data.Population.from_table` documents."""
+    frame = read_frame(table, encoding)
+    schema, left_out = infer_schema(frame, client=client, tasks=tasks, inputs=inputs, unit=unit, classroom=classroom, groups=groups)
+    population = populate(frame, schema)
+    if say is not None:
+        say(describe(population, left_out))
+    return population
+
+
+def populate(frame: "pd.DataFrame", schema: Schema, *, targets: bool = True) -> Population:
+    """A frame's rows as a population with a known schema, in the frame's order within a client.
+
+    Args:
+        frame: has the columns of the schema; a level that the schema does not know counts as missing.
+        schema: what the columns are.
+        targets: whether the frame has them; without, the population has no group ``targets``.
+
+    Returns:
+        Its ``texts`` hold the clients' names too, in the order of the ids; the leaf ``row`` numbers the frame's rows.
+    """
+    owner, names = _codes(frame[schema.client], f"client, column {schema.client!r}")
+    order = np.argsort(owner, kind="stable")
+    arrays: dict[str, dict[str, np.ndarray]] = {"numbers": {}, "categories": {}, "texts": {}, "present": {}}
+    texts = {schema.client: names}
+    for feature in schema.features:
+        values = frame[feature.name]
+        if feature.kind == "number":
+            numbers = as_numbers(values)
+            present, encoded = np.isfinite(numbers), np.where(np.isfinite(numbers), numbers, 0.0).astype(np.float32)
+        elif feature.kind == "category":
+            encoded = _level_codes(values, feature.levels)
+            present = encoded >= 0
+        else:
+            encoded, texts[feature.name] = _distinct(as_words(values))
+            present = encoded >= 0
+        arrays[f"{feature.kind}s" if feature.kind != "category" else "categories"][feature.name] = encoded
+        arrays["present"][feature.name] = present
+    if targets:
+        arrays["targets"] = {}
+        for task in schema.tasks:
+            values = _level_codes(frame[task.name], task.levels).astype(np.float64) if task.binary else as_numbers(frame[task.name])
+            present = (values >= 0) if task.binary else np.isfinite(values)
+            arrays["targets"][task.name] = np.where(present, values, 0.0).astype(np.float32)
+            arrays["present"][task.name] = present
+    leaves: dict[str, Any] = {
+        group: {name: values[order] for name, values in columns.items()} for group, columns in arrays.items() if columns
+    }
+    leaves["row"] = order.astype(np.int32)
+    if schema.unit is not None:
+        leaves["unit"] = _codes(frame[schema.unit], f"unit, column {schema.unit!r}")[0][order]
+    if schema.classroom is not None:
+        leaves["classroom"] = _within(owner, _codes(frame[schema.classroom], f"classroom, column {schema.classroom!r}")[0])[order]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(names)))])
+    return Population.from_arrays(leaves, offsets, schema=schema, texts=texts)
+
+
+def describe(population: Population, left_out: Mapping[str, str]) -> str:
+    """What was made of a table, a line a column."""
+    schema = population.schema
+    assert schema is not None
+    present = population.arrays["present"]
+    rows = [("client", schema.client, f"{population.num_clients:,} clients, {population.num_examples:,} rows")]
+    for feature in schema.features:
+        detail = {
+            "number": "",
+            "category": f"{len(feature.levels)} levels",
+            "text": f"{len(population.texts.get(feature.name, ())):,} distinct",
+        }[feature.kind]
+        rows.append((feature.kind, feature.name, ", ".join(filter(None, [detail, _missing(present[feature.name])]))))
+    for task in schema.tasks:
+        meaning = f"1 is {task.levels[1]!r}" if task.levels and task.levels != ("0", "1") else ""
+        rows.append((f"task, {task.kind}", task.name, ", ".join(filter(None, [meaning, _missing(present[task.name])]))))
+    rows += [("left out", name, reason) for name, reason in left_out.items()]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return "\n".join(f"{kind:<{widths[0]}}  {name:<{widths[1]}}  {detail}".rstrip() for kind, name, detail in rows)
+
+
+def _missing(present: np.ndarray) -> str:
+    return "" if present.all() else f"{(~present).mean():.1%} missing"
+
+
+def _codes(values: "pd.Series", role: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A number for each distinct value, int32 in their order, and the values as words; nothing may be missing."""
+    import pandas as pd
+
+    if (missing := values.index[values.isna()]).size:
+        raise DataError(role, f"{missing.size} rows without a value, row {missing[0]} the first", "fill them in, or drop those rows")
+    codes, distinct = pd.factorize(values, sort=True)
+    return codes.astype(np.int32), tuple(str(word) for word in as_words(pd.Series(distinct)))
+
+
+def _level_codes(values: "pd.Series", levels: tuple[str, ...]) -> np.ndarray:
+    import pandas as pd
+
+    codes, distinct = pd.factorize(values)  # few values are spelt out, however many rows there are
+    known = {level: code for code, level in enumerate(levels)}
+    table = np.array([known.get(str(word), -1) for word in as_words(pd.Series(distinct))] + [-1], np.int32)
+    return table[codes]
+
+
+def _distinct(words: "pd.Series") -> tuple[np.ndarray, tuple[str, ...]]:
+    import pandas as pd
+
+    codes, distinct = pd.factorize(words)
+    return codes.astype(np.int32), tuple(str(word) for word in distinct)
+
+
+def _within(owner: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Numbers from 0 for the distinct codes within each owner, int32."""
+    pairs, inverse = np.unique(np.stack([owner, codes]), axis=1, return_inverse=True)
+    first = np.searchsorted(pairs[0], pairs[0])
+    return (np.arange(pairs.shape[1]) - first)[inverse.reshape(-1)].astype(np.int32)
