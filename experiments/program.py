@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -16,6 +17,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="What to run: a file of experiments/configs; --config.rounds=50 sets a field."
 )
 flags.mark_flag_as_required("config")
+OWN_TABLE = Path(__file__).with_name("configs") / "table.py"
 
 Configuration = TypeVar("Configuration", bound=fe.study.Config)
 
@@ -50,9 +52,10 @@ def _keep_compiled_programs() -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """The flags; a field that the configuration file lacks is a ``ConfigError`` that names it."""
+    """The flags, with the configuration for a table where one is given and no other; a field that the configuration file lacks is a ``ConfigError`` that names it."""
+    names = {argument.lstrip("-").partition("=")[0] for argument in argv[1:]}
     try:
-        return app.parse_flags_with_usage(argv)
+        return app.parse_flags_with_usage([*argv, f"--config={OWN_TABLE}"] if "csv" in names and "config" not in names else argv)
     except AttributeError as error:
         given = dict(argument.lstrip("-").split("=", 1) for argument in argv if re.match(r"--?config\.[\w.]+=", argument))
         unknown = next(field for field in given if re.search(rf"\b{field.split('.')[-1]}\b", str(error)))

@@ -146,7 +146,7 @@ class Population:
         *,
         client: str,
         tasks: Mapping[str, str],
-        inputs: Iterable[str] | Mapping[str, str] | None = None,
+        inputs: Iterable[str] | Mapping[str, str | None] | None = None,
         unit: str | None = None,
         classroom: str | None = None,
         groups: Mapping[str, str] | None = None,
@@ -163,7 +163,7 @@ class Population:
             table: path of a CSV, TSV or Parquet file, a pandas frame, a mapping of columns, or an object with ``to_pandas()``.
             client: the column that says which client owns a row; ids number its values in their order.
             tasks: ``"binary"`` or ``"regression"`` by target column. The later of two words in the alphabet is 1.
-            inputs: columns that a model may see, or ``"number"``, ``"category"`` or ``"text"`` by column; None takes all others.
+            inputs: columns that a model may see, or ``"number"``, ``"category"``, ``"text"`` or None by column; None takes all others.
             unit: the column that tells students apart, where a student has several rows.
             classroom: the column that tells classrooms apart.
             groups: input by ``"sex"``, ``"ethnicity"`` or ``"ses"``, for fairness tables.

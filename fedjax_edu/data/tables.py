@@ -20,7 +20,7 @@ def from_table(
     *,
     client: str,
     tasks: Mapping[str, str],
-    inputs: Iterable[str] | Mapping[str, str] | None = None,
+    inputs: Iterable[str] | Mapping[str, str | None] | None = None,
     unit: str | None = None,
     classroom: str | None = None,
     groups: Mapping[str, str] | None = None,

@@ -107,9 +107,9 @@ def make_cohort(config: FederatedConfig, cohort: int, population: Population) ->
 
     Args:
         config: says how many clients train at any moment.
-        cohort: clients, or arrivals, a round.
+        cohort: clients, or arrivals, a round; all clients where there are fewer.
         population: the clients, whose steps give the seconds.
     """
     if not config.concurrency:
-        return cohorts.uniform(cohort)
+        return cohorts.uniform(min(cohort, population.num_clients))
     return cohorts.asynchronous(cohort, config.concurrency, cohorts.durations(population, make_local(config), steps_per_second=1.0))

@@ -125,7 +125,7 @@ class SchoolsConfig(Config):
         seed: of the draw of test pupils, of the starting values and of training.
         validation: split the training side of the fold once more, for tuning.
         rounds: of the federation.
-        cohort: schools a round.
+        cohort: schools a round; all of them where there are fewer.
         chunk: rounds between two reports.
         lanes: schools trained side by side on a device; more or fewer change speed, and results by rounding.
         model: sizes.

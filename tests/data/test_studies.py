@@ -32,7 +32,7 @@ def star(table):
     offsets = np.searchsorted(table["school"], [0, 1, 2, 3])
     arrays = {name: table[name].to_numpy() for name in table.columns}
     population = Population.from_arrays(arrays, offsets, ids=[5, 9, 11], allow_nonfinite=["read", "math", "exp"])
-    return star_examples(population, {name: ("a", "b", "c", "d") for name in CATEGORIES})
+    return star_examples(population, dict.fromkeys(CATEGORIES, ("a", "b", "c", "d")))
 
 
 @pytest.fixture(scope="module")

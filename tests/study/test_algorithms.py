@@ -11,7 +11,7 @@ from rich.console import Console
 import fedjax_edu as fe
 from fedjax_edu.study import algorithms, estimates, metrics
 from fedjax_edu.study.results import collect
-from tests.study.small import NAMES
+from tests.study.small import NAMES, TASKS
 
 
 @pytest.fixture(scope="module")
@@ -93,5 +93,5 @@ def test_there_is_something_to_measure_against(compared, tmp_path):
 def test_a_run_that_diverged_has_neither_a_mean_nor_a_mark():
     lost = estimates.Estimate(float("nan"), metrics.Interval(-9e68, -7e68), (float("nan"),))
     found = {"lost": {name: algorithms.Score(lost, lost, float("nan")) for name in NAMES}}
-    row = algorithms._markdown(found, seeds=1, folds=1).splitlines()[-1]
+    row = algorithms._markdown(found, TASKS, seeds=1, folds=1).splitlines()[-1]
     assert [cell.strip() for cell in row.split("|")[1:-1]] == ["lost", *["diverged"] * len(NAMES), "– – – –"]

@@ -91,8 +91,9 @@ def test_two_runs_write_the_same_records(small, finished, config, tmp_path):
 def test_a_run_that_cannot_begin_leaves_the_results_of_the_last_one(small, finished, config):
     _, folder, _ = finished
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(fe.errors.ArgumentError, match=r"^cohort: got 500"):
-        run.run_schools(dataclasses.replace(config, cohort=500), folder, Console(file=io.StringIO()))
+    unknown = dataclasses.replace(config, federated=dataclasses.replace(config.federated, algorithm="fedall"))
+    with pytest.raises(fe.errors.ConfigError, match=r"^federated.algorithm: got fedall"):
+        run.run_schools(unknown, folder, Console(file=io.StringIO()))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
