@@ -52,7 +52,11 @@ def _keep_compiled_programs() -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """The flags, with the configuration for a table where one is given and no other; a field that the configuration file lacks is a ``ConfigError`` that names it."""
+    """The flags; where a table is given and no configuration, the one for tables.
+
+    Raises:
+        ConfigError: a field that the configuration file lacks.
+    """
     names = {argument.lstrip("-").partition("=")[0] for argument in argv[1:]}
     try:
         return app.parse_flags_with_usage([*argv, f"--config={OWN_TABLE}"] if "csv" in names and "config" not in names else argv)

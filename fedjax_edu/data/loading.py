@@ -16,28 +16,55 @@ from fedjax_edu.data.population import Population
 from fedjax_edu.data.studies import STUDIES, join_studies
 
 JOINED = "k12"
-_BUILDERS = {"hsb82": "Hsb82", "star": "Star"}  # data set and module -> class
+_BUILDERS = {  # data set and module -> class
+    "bdf": "Bdf",
+    "chem97": "Chem97",
+    "egsingle": "Egsingle",
+    "exam": "Exam",
+    "gcsemv": "Gcsemv",
+    "hsb82": "Hsb82",
+    "insteval": "Insteval",
+    "scotssec": "Scotssec",
+    "star": "Star",
+    "ucla_f18": "UclaF18",
+}
 
 
 def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Population:
-    """A real data set as a population of raw rows, one client a school.
+    """A real data set as a population of raw rows, one client a school (a lecturer in ``"insteval"``, a subject in ``"ucla_f18"``).
 
+    * ``"bdf"``: 2,287 pupils in 131 Dutch primary schools; leaves ``langPOST`` and ``aritPOST`` are scores, ``langPRET`` and
+      ``aritPRET`` those before. Attributes ``denomina`` and ``schoolSES``.
+    * ``"chem97"``: A-level chemistry in Britain, 31,022 pupils in 2,410 schools; leaf ``score``. Attribute ``lea``, the authority.
+    * ``"egsingle"``: 7,230 pupil-years of 1,721 pupils in 60 primary schools of the United States; leaf ``math`` is a score, ``retained``
+      whether a grade is repeated. Attributes ``size``, ``lowinc`` and ``mobility``.
+    * ``"exam"``: 4,059 pupils in 65 schools of inner London; leaf ``normexam`` is the examination score, ``standLRT`` the one before.
+      Attributes ``schgend``, ``schavg``, ``vr`` and ``type``.
+    * ``"gcsemv"``: GCSE science, 1,905 pupils in 73 schools in England; leaves ``written`` and ``course`` are scores, NaN where missing.
     * ``"hsb82"``: High School and Beyond, 7,185 pupils in 160 schools; leaf ``mAch`` is mathematics achievement. Attributes ``sector``
       and ``meanses``.
+    * ``"insteval"``: 73,421 ratings of 1,128 lecturers by 2,972 students of ETH Zurich; leaf ``y`` is the rating, ``s`` the student.
+      Attribute ``dept``.
+    * ``"scotssec"``: 3,435 pupils from 148 primary and 19 secondary schools in Scotland; leaf ``attain`` is a score at age 16, ``second``
+      the secondary school. The client is the primary school.
+    * ``"k12"``: the eight studies of pupils in schools among these, 3,127 schools and 92,167 examples, with the rows, inputs and tasks of
+      the school protocol; see :func:`load_studies`.
     * ``"star"``: Project STAR, 26,796 pupil-years of 11,598 pupils in 80 schools, kindergarten to grade 3; leaves ``read`` and ``math``
       are scores, NaN where missing. The client is the first school of the pupil. Attribute ``schtype``.
+    * ``"ucla_f18"``: 3,950 courses of UCLA in 173 subjects; leaf ``course`` is the position of the title in ``population.texts["course"]``,
+      ``course_num`` and ``course_numeric`` say the level. Attribute ``subject``, a position in ``population.texts["subject"]``.
 
     The docstrings of ``fedjax_edu.data.builders`` describe each leaf with its unit; :func:`vocabulary` names the levels of the leaves that
     hold codes. The first call prepares the data set, with a progress bar when standard error is a terminal; a folder that was left
     incomplete or damaged is prepared again.
 
     Args:
-        name: ``"hsb82"`` or ``"star"``.
+        name: one of the above.
         data_dir: where prepared data sets lie; None means the environment variable ``FEDJAX_EDU_DATA``, else ``fedjax_edu`` in
             ``XDG_CACHE_HOME`` or ``~/.cache``.
 
     Returns:
-        The population; ids are the numbers of the schools.
+        The population; ids are the numbers of the schools, lecturers or subjects.
 
     Raises:
         ArgumentError: when the name is unknown, or the folder cannot be written to.
@@ -76,7 +103,7 @@ def vocabulary(name: str) -> dict[str, tuple[str, ...]]:
     """The levels of the categorical leaves of a data set: code *k* of a leaf means level *k*, -1 means missing.
 
     Args:
-        name: ``"hsb82"`` or ``"star"``.
+        name: as in :func:`load`.
 
     >>> vocabulary("hsb82")["sector"]
     ('Public', 'Catholic')
@@ -102,7 +129,7 @@ def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
 
 def _builder_class(name: str) -> Any:
     if not isinstance(name, str) or name not in _BUILDERS:
-        raise ArgumentError("name", name, f"use one of {sorted(_BUILDERS)}")
+        raise ArgumentError("name", name, f"use one of {sorted([*_BUILDERS, JOINED])}")
     require(f"the data set {name!r}", "data", "tensorflow_datasets")
     return getattr(importlib.import_module(f"fedjax_edu.data.builders.{name}"), _BUILDERS[name])
 

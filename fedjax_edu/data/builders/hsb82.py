@@ -1,17 +1,12 @@
 """High School and Beyond, 1982: mathematics achievement of 7,185 pupils in 160 schools."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import tensorflow_datasets as tfds
 
-from fedjax_edu.data.builders.base import Column, SchoolBuilder
-
-if TYPE_CHECKING:
-    import pandas as pd
+from fedjax_edu.data.builders.base import Column, TableBuilder
 
 
-class Hsb82(SchoolBuilder):
+class Hsb82(TableBuilder):
     """Mathematics achievement of 7,185 pupils in 160 high schools of the United States, 1982; one row a pupil.
 
     A sample of the study High School and Beyond, the standard example of multilevel models. 90 schools are public and 70 Catholic,
@@ -21,8 +16,8 @@ class Hsb82(SchoolBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    ITEM = "Hsb82"
-    SCHOOL = "school"
+    TABLE = "mlmRev::Hsb82"
+    CLIENT = "school"
     ATTRIBUTES = ("sector", "meanses")
     COLUMNS = (
         Column("school", "number of the school"),
@@ -38,8 +33,3 @@ class Hsb82(SchoolBuilder):
   author={Raudenbush, Stephen W. and Bryk, Anthony S.},
   edition={2nd}, publisher={Sage}, year={2002}, note={chapter 4}
 }"""
-
-    @staticmethod
-    def tidy(table: "pd.DataFrame") -> "pd.DataFrame":
-        """The table as it is, with the school as client."""
-        return table.assign(client=table["school"])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow_datasets as tfds
 
-from fedjax_edu.data.builders.base import Column, SchoolBuilder
+from fedjax_edu.data.builders.base import Column, TableBuilder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _RACES = ("W", "B", "A", "H", "I", "O")  # White, Black, Asian, Hispanic, Indian (Native American), other
 
 
-class Star(SchoolBuilder):
+class Star(TableBuilder):
     """Tennessee's Student Teacher Achievement Ratio experiment, 1985 to 1989: 26,796 rows, one a pupil and grade.
 
     11,598 pupils were assigned at random to small classes, regular classes and regular classes with a teacher's aide, and tested every
@@ -27,8 +27,8 @@ class Star(SchoolBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    ITEM = "star"
-    SCHOOL = "sch"
+    TABLE = "mlmRev::star"
+    CLIENT = "sch"
     ATTRIBUTES = ("schtype",)
     COLUMNS = (
         Column("id", "number of the pupil"),
@@ -57,8 +57,8 @@ class Star(SchoolBuilder):
   journal={American Educational Research Journal}, volume={27}, number={3}, pages={557--577}, year={1990}
 }"""
 
-    @staticmethod
-    def tidy(table: "pd.DataFrame") -> "pd.DataFrame":
+    @classmethod
+    def tidy(cls, table: "pd.DataFrame") -> "pd.DataFrame":
         """Rows by pupil and grade, with the first school of the pupil as client."""
         table = table.sort_values(["id", "yrs"])  # yrs is the grade as a number
         quarter = table["birthq"].str.split(":").str[1]  # "1980:3"; "NA" where unknown

@@ -7,8 +7,8 @@ from fedjax_edu.data.schema import Task
 from fedjax_edu.data.studies.examples import Examples, interleaved, raw, school_of_rows
 
 TASKS = (
-    Task("gcse.written", "regression", "GCSE written paper", "per cent", "gcse"),
-    Task("gcse.course", "regression", "GCSE coursework", "per cent", "gcse"),
+    Task("gcse.written", "regression", "GCSE written paper", "points", "gcse"),
+    Task("gcse.course", "regression", "GCSE coursework", "points", "gcse"),
 )
 
 
