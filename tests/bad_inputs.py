@@ -565,7 +565,7 @@ STUDIES = {
         lambda: check_algorithm(configure(federated=dict(CONFIG["federated"], arguments={"local": 3})).federated),
     ),
     "negative field": Bad("config.lanes", "-1", lambda: configure(lanes=-1)),
-    "field not a number": Bad("config.effects.learning_rate", "nan", lambda: configure(effects=dict(CONFIG["effects"], learning_rate=nan))),
+    "field not a number": Bad("config.pooled.learning_rate", "nan", lambda: configure(pooled=dict(CONFIG["pooled"], learning_rate=nan))),
     "group as a number": Bad("config.pooled", "20", lambda: configure(pooled=20)),
     "configuration as text": Bad("config", "rounds=3", lambda: fe.study.SchoolsConfig.from_mapping("rounds=3")),
     "run folder that cannot be written": Bad("workdir", "/dev/null/run", lambda: fe.study.run_schools(configure(), "/dev/null/run")),

@@ -55,10 +55,8 @@ def get_config() -> ConfigDict:
                 "client_momentum": 0.0,
                 "server_learning_rate": 0.5,
                 "weight_decay": 0.0,
-                "effects_learning_rate": 0.0,
                 "concurrency": 0,
             },
-            "effects": {"steps": 150, "batch_size": 64, "learning_rate": 0.08},
             "pooled": {"epochs": 20, "batch_size": 64, "learning_rate": 0.2, "weight_decay": 0.0},
             "local_only": {"epochs": 60, "batch_size": 32, "learning_rate": 0.1, "weight_decay": 0.003, "clip": 1.0},
         }

@@ -5,16 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedjax_edu.models.convolution import conv2d
-    from fedjax_edu.models.effects import SchoolEffects
     from fedjax_edu.models.function import functional
     from fedjax_edu.models.multitask import MultiTaskModel
     from fedjax_edu.models.tabular import TabularEncoder
 
-__all__ = ["MultiTaskModel", "SchoolEffects", "TabularEncoder", "conv2d", "functional"]
+__all__ = ["MultiTaskModel", "TabularEncoder", "conv2d", "functional"]
 
 _HOME = {
     "MultiTaskModel": "multitask",
-    "SchoolEffects": "effects",
     "TabularEncoder": "tabular",
     "conv2d": "convolution",
     "functional": "function",

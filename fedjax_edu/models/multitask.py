@@ -1,4 +1,4 @@
-"""One model for several tasks and studies: a shared encoder, a head for each task, effects of the school."""
+"""One model for several tasks and studies: a shared encoder, and a head for each task."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fedjax_edu.models.effects import SchoolEffects
 from fedjax_edu.models.tabular import MemberLinear, TabularEncoder
 
 
 class MultiTaskModel(nnx.Module):
     """Tabular records of pupils to one output for each task.
 
-    Its modules are ``encoders.tabular``, ``heads.<task>`` and ``effects`` (which a federation keeps personal).
+    Its modules are ``encoders.tabular`` and ``heads.<task>``.
 
     Args:
         inputs: width of the encoded records.
         tasks: names of the tasks; outputs stand in this order.
-        classrooms: classrooms of the largest school.
         width: of hidden layers.
         depth: residual layers.
         tokens: width of the encoding that heads read.
@@ -26,8 +24,8 @@ class MultiTaskModel(nnx.Module):
         seed: of the starting values.
         products: pairs of columns whose products the encoder reads too.
 
-    >>> model = MultiTaskModel(6, ["math", "read"], classrooms=3, width=8, depth=1, tokens=4, members=2, seed=0)
-    >>> model(jnp.ones((5, 6)), jnp.zeros(5, int)).shape
+    >>> model = MultiTaskModel(6, ["math", "read"], width=8, depth=1, tokens=4, members=2, seed=0)
+    >>> model(jnp.ones((5, 6))).shape
     (5, 2, 2)
     """
 
@@ -36,7 +34,6 @@ class MultiTaskModel(nnx.Module):
         inputs: int,
         tasks: Sequence[str],
         *,
-        classrooms: int,
         width: int = 64,
         depth: int = 1,
         tokens: int = 32,
@@ -48,11 +45,9 @@ class MultiTaskModel(nnx.Module):
         encoder = TabularEncoder(inputs, width=width, depth=depth, tokens=tokens, members=members, rngs=rngs, products=products)
         self.encoders = nnx.Dict({"tabular": encoder})
         self.heads = nnx.Dict({task: MemberLinear(members, tokens, 1, rngs=rngs, scale=0.5) for task in tasks})
-        self.effects = SchoolEffects(inputs, len(tasks), classrooms=classrooms)
         self.tasks = tuple(tasks)
 
-    def __call__(self, inputs: jax.Array, classroom: jax.Array) -> jax.Array:
-        """Records [B, inputs] and classrooms int [B] -> outputs [B, members, tasks]: standardised scores, or log-odds."""
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Records [B, inputs] -> outputs [B, members, tasks]: standardised scores, or log-odds."""
         tokens = self.encoders["tabular"](inputs)
-        outputs = jnp.concatenate([self.heads[task](tokens) for task in self.tasks], axis=2)
-        return outputs + self.effects(inputs, classroom)[:, None, :]
+        return jnp.concatenate([self.heads[task](tokens) for task in self.tasks], axis=2)

@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import optax
 
 from fedjax_edu import algorithms
@@ -15,7 +14,6 @@ from fedjax_edu.data import Population
 from fedjax_edu.engine import cohorts
 from fedjax_edu.study.config import FederatedConfig
 
-EFFECTS = "effects"  # the module that every school keeps to itself
 _ELSEWHERE = {  # arguments of algorithms that have fields of their own
     "client_optimizer": "client_learning_rate and client_momentum",
     "server_optimizer": "server_learning_rate",
@@ -65,7 +63,9 @@ def make_algorithm(loss: Callable[..., Any], config: FederatedConfig, rounds: in
         plain = "server_learning_rate" not in inspect.signature(factory).parameters
         arguments |= {"server_optimizer": _server_optimizer(rate, searched)} if plain else {"server_learning_rate": rate}
     arguments |= {
-        "client_optimizer": _client_optimizer(config, _visible if searched else optax.sgd),
+        "client_optimizer": sgd(
+            config.client_learning_rate, config.weight_decay, config.client_momentum, _visible if searched else optax.sgd
+        ),
         "local": make_local(config),
     }
     try:
@@ -87,19 +87,6 @@ def _server_optimizer(rate: optax.Schedule, searched: bool) -> optax.GradientTra
         return optax.sgd(rate)
     first = rate(0)
     return optax.chain(_visible(first, momentum=0.0), optax.scale_by_schedule(lambda done: rate(done) / first))
-
-
-def _client_optimizer(config: FederatedConfig, descend: Callable[..., Any]) -> optax.GradientTransformation:
-    """SGD, at a rate of their own for a school's effects."""
-    shared = sgd(config.client_learning_rate, config.weight_decay, config.client_momentum, descend)
-    if not config.effects_learning_rate:
-        return shared
-
-    def part(path: Any, leaf: Any) -> str:
-        return "effects" if path[0].key == EFFECTS else "shared"
-
-    own = optax.sgd(config.effects_learning_rate)
-    return optax.partition({"shared": shared, "effects": own}, lambda params: jax.tree_util.tree_map_with_path(part, params))
 
 
 def make_cohort(config: FederatedConfig, cohort: int, population: Population) -> cohorts.Cohort:

@@ -69,8 +69,6 @@ class FederatedConfig:
         client_momentum: of local SGD.
         server_learning_rate: falls to zero over the second half of the rounds; 0 leaves the server's step to the algorithm.
         weight_decay: of local SGD.
-        effects_learning_rate: of the schools' own effects, trained beside the shared modules so that these learn what schools have in
-            common, as the fixed effects of a mixed model do; 0 leaves them at zero until the federation is done.
         concurrency: schools that train at any moment on a virtual clock, a second for each of their steps; 0: rounds are synchronous.
     """
 
@@ -82,17 +80,7 @@ class FederatedConfig:
     client_momentum: float
     server_learning_rate: float
     weight_decay: float
-    effects_learning_rate: float
     concurrency: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EffectsConfig:
-    """How a school fits its own effects: gradient descent with momentum on its loss and the prior of :class:`TaskConfig`."""
-
-    steps: Count
-    batch_size: Count
-    learning_rate: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,7 +120,6 @@ class SchoolsConfig(Config):
         studies: which of the studies of ``fe.data.load("k12")`` take part; none where a population is given.
         tasks: weight and shrinkage of each task, the dot of its name written as an underscore; ``default`` is for all others.
         federated: the algorithm, local work, and learning rates.
-        effects: the schools' own effects.
         pooled: the pooled baseline.
         local_only: the local-only baseline.
     """
@@ -148,7 +135,6 @@ class SchoolsConfig(Config):
     model: ModelConfig
     tasks: dict[str, TaskConfig]
     federated: FederatedConfig
-    effects: EffectsConfig
     pooled: PooledConfig
     local_only: LocalOnlyConfig
 

@@ -1,4 +1,4 @@
-"""What a school minimises: one loss over all tasks, and a prior on its own effects."""
+"""What a school minimises: one loss over all tasks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,8 +11,6 @@ import optax
 from fedjax_edu.core.loss import Loss
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Task
-from fedjax_edu.models.effects import penalty
-from fedjax_edu.study.config import TaskConfig
 
 
 def task_losses(tasks: Sequence[Task], outputs: jax.Array, targets: jax.Array) -> jax.Array:
@@ -33,30 +31,24 @@ def task_losses(tasks: Sequence[Task], outputs: jax.Array, targets: jax.Array) -
     return jnp.where(binary, entropy, squared).mean(axis=1)
 
 
-def make_loss(
-    apply: Callable[..., jax.Array], tasks: Sequence[Task], settings: Sequence[TaskConfig], *, together: bool
-) -> Callable[..., Loss]:
+def make_loss(apply: Callable[..., jax.Array], tasks: Sequence[Task], weights: np.ndarray) -> Callable[..., Loss]:
     """The loss for the engine.
 
     Args:
-        apply: ``(params, inputs, classroom) -> outputs [B, members, tasks]``.
+        apply: ``(params, inputs) -> outputs [B, members, tasks]``.
         tasks: what is predicted.
-        settings: weight of each task, and the prior on its school effects.
-        together: whether schools train one model. A school by itself has the tasks of one study, and no reason to weigh them
-            against those of others: all count alike.
+        weights: of the tasks, float32 [tasks].
 
     Returns:
         ``(params, batch, key) -> fe.Loss`` with each task's own loss as a metric.
     """
-    weights = _column(settings, "weight") if together else np.ones(len(tasks), np.float32)
-    strength = {kind: _column(settings, kind) * weights for kind in ("intercept", "slopes", "classrooms")}
 
     def loss(params: Tree, batch: dict[str, jax.Array], key: jax.Array) -> Loss:
-        losses = task_losses(tasks, apply(params, batch["inputs"], batch["classroom"]), batch["targets"])
+        losses = task_losses(tasks, apply(params, batch["inputs"]), batch["targets"])
         present = batch["present"]
         metrics = {task.name: (losses[:, position], present[:, position]) for position, task in enumerate(tasks)}
         total = jnp.sum(jnp.where(present > 0, losses, 0.0) * weights[None, :], axis=1)
-        return Loss(total, regulariser=penalty(params["effects"], strength) / batch["school_rows"][0], metrics=metrics)
+        return Loss(total, metrics=metrics)
 
     return loss
 
@@ -65,10 +57,6 @@ def make_predict(apply: Callable[..., jax.Array]) -> Callable[[Tree, Any], jax.A
     """``(params, batch) -> [B, tasks]``: standardised scores and log-odds, means over members."""
 
     def predict(params: Tree, batch: dict[str, jax.Array]) -> jax.Array:
-        return apply(params, batch["inputs"], batch["classroom"]).mean(axis=1)
+        return apply(params, batch["inputs"]).mean(axis=1)
 
     return predict
-
-
-def _column(settings: Sequence[TaskConfig], field: str) -> np.ndarray:
-    return np.array([getattr(one, field) for one in settings], np.float32)

@@ -19,7 +19,7 @@ from fedjax_edu.study.profiling import profile
 from fedjax_edu.study.results import Result, collect, over_tasks, task_result
 from fedjax_edu.study.run_folder import RunFolder, versions
 from fedjax_edu.study.schools import SchoolData, Side, population_of, prepare
-from fedjax_edu.study.training import Trained, Trainer
+from fedjax_edu.study.training import Personalised, Trained, Trainer
 
 
 def run_schools(
@@ -99,12 +99,12 @@ def _train_all(
         for test in tests:
             outputs[test][model] = predict(data.sides[test])
 
-    def network(trained: Trained) -> Callable[[Side], np.ndarray]:
+    def network(trained: Trained | Personalised) -> Callable[[Side], np.ndarray]:
         return lambda side: _decoded(data, trained, side)
 
-    add("federated", network(trainer.personalised(state.params)))
+    add("federated", network(trainer.personalised(Trained(engine, state, trainer.predict))))
     steps: list[tuple[str, Callable[[], Any]]] = [
-        ("pooled", lambda: add("pooled", network(trainer.personalised(trainer.pooled().state.params)))),
+        ("pooled", lambda: add("pooled", network(trainer.personalised(trainer.pooled())))),
         ("local-only network", lambda: add("local_network", network(trainer.local_only()), ("within",))),
         ("local-only ridge", lambda: add("local_ridge", lambda side: baselines.local_ridge(data, side), ("within",))),
         ("ridge", lambda: add("ridge", lambda side: baselines.ridge(data, side))),
@@ -118,7 +118,7 @@ def _train_all(
     return outputs, history
 
 
-def _decoded(data: SchoolData, trained: Trained, side: Side) -> np.ndarray:
+def _decoded(data: SchoolData, trained: Trained | Personalised, side: Side) -> np.ndarray:
     return data.encoding.decode(trained.outputs(side))
 
 

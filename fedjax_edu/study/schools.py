@@ -21,7 +21,7 @@ class Side:
     """One side of a split.
 
     Attributes:
-        population: what models see: leaves ``inputs``, ``classroom``, ``targets``, ``present`` and ``school_rows``.
+        population: what models see: leaves ``inputs``, ``classroom``, ``targets`` and ``present``.
         rows: numbers of its rows among all examples, in the population's order.
     """
 
@@ -99,13 +99,12 @@ def prepare(population: Population, fold: int, seed: int, *, validation: bool = 
         train, within, held_out = _split(train, fold=1, seed=seed + 1)
     encoding = Encoding(schema, Standardiser.fit(_rows(population, train)))
     arrays = _arrays(population, encoding)
-    trained = dict(zip(train.ids.tolist(), train.sizes.tolist(), strict=True))
     return SchoolData(
         population=population,
         encoding=encoding,
-        train=_side(train, arrays, trained),
-        within=_side(within, arrays, trained),
-        held_out=_side(held_out, arrays, trained),
+        train=_side(train, arrays),
+        within=_side(within, arrays),
+        held_out=_side(held_out, arrays),
         targets=raw_targets(population),
         classrooms=int(arrays["classroom"].max()) + 1,
     )
@@ -150,8 +149,7 @@ def _arrays(population: Population, encoding: Encoding) -> dict[str, np.ndarray]
     return {"inputs": encoding.encode(population), "classroom": classroom, "targets": targets, "present": present}
 
 
-def _side(index: Population, arrays: dict[str, np.ndarray], trained: dict[int, int]) -> Side:
+def _side(index: Population, arrays: dict[str, np.ndarray]) -> Side:
     rows = index.arrays["row"]
-    own = np.array([trained.get(id_, 1) for id_ in index.ids.tolist()], np.float32)
-    leaves = {name: values[rows] for name, values in arrays.items()} | {"school_rows": np.repeat(own, index.sizes)}
+    leaves = {name: values[rows] for name, values in arrays.items()}
     return Side(Population.from_arrays(leaves, index.offsets, ids=index.ids), rows)

@@ -13,13 +13,13 @@ from fedjax_edu.core.algorithm import Algorithm
 from fedjax_edu.core.chain import Chain
 from fedjax_edu.core.link import Link
 from fedjax_edu.core.local import LocalTraining
-from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
 from fedjax_edu.engine import Engine, ExecutionPlan, State, cohorts
 from fedjax_edu.models.function import functional
 from fedjax_edu.models.multitask import MultiTaskModel
-from fedjax_edu.study.choice import EFFECTS, make_algorithm, make_cohort, sgd
+from fedjax_edu.study.choice import make_algorithm, make_cohort, sgd
 from fedjax_edu.study.config import SchoolsConfig
+from fedjax_edu.study.effects import Effects
 from fedjax_edu.study.objective import make_loss, make_predict
 from fedjax_edu.study.schools import SchoolData, Side
 
@@ -35,8 +35,20 @@ class Trained:
     predict: Callable[..., Any]
 
     def outputs(self, side: Side) -> np.ndarray:
-        """Outputs for every row of a side, float32 [rows, tasks]; schools that were trained use what they keep to themselves."""
+        """Outputs for every row of a side, float32 [rows, tasks]."""
         return self.engine.predict(self.state, side.population, self.predict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Personalised:
+    """A trained model with what each school adds to it."""
+
+    shared: Trained
+    effects: Effects
+
+    def outputs(self, side: Side) -> np.ndarray:
+        """Outputs for every row of a side, float64 [rows, tasks]; a school that was not fitted has those of the shared model."""
+        return self.shared.outputs(side) + self.effects.of(side)
 
 
 class Trainer:
@@ -51,16 +63,16 @@ class Trainer:
         self.data, self.config = data, config
         width = data.train.population.arrays["inputs"].shape[1]
         sizes = dataclasses.asdict(config.model) | {"products": data.encoding.products if config.model.products else ()}
-        model = MultiTaskModel(width, [task.name for task in data.tasks], classrooms=data.classrooms, seed=config.seed, **sizes)
+        model = MultiTaskModel(width, [task.name for task in data.tasks], seed=config.seed, **sizes)
         apply, self.params = functional(model)
-        settings = config.of_tasks(data.tasks)
-        self.loss, self.own_loss = (make_loss(apply, data.tasks, settings, together=together) for together in (True, False))
+        weights = np.array([one.weight for one in config.of_tasks(data.tasks)], np.float32)
+        self.loss, self._loss_alone = (make_loss(apply, data.tasks, shares) for shares in (weights, np.ones_like(weights)))
         self.predict = make_predict(apply)
 
     def federation(
         self, population: Population | None = None, aggregator: Aggregator | None = None, *, searched: bool = False
     ) -> tuple[Engine, State]:
-        """An engine that trains the shared modules, and every school's own effects beside them if they have a learning rate.
+        """An engine that trains one model for all schools.
 
         Args:
             population: who trains; None is the training side.
@@ -73,7 +85,6 @@ class Trainer:
             make_algorithm(self.loss, config, self.config.rounds, searched=searched),
             cohort=make_cohort(config, self.config.cohort, train),
             aggregator=aggregator,
-            **{"personal" if config.effects_learning_rate else "frozen": EFFECTS},
         )
 
     def pooled(self) -> Trained:
@@ -90,43 +101,33 @@ class Trainer:
                 local=LocalTraining(epochs=config.epochs, batch_size=config.batch_size),
             ),
             cohort=cohorts.everyone(),
-            frozen=EFFECTS,
         )
         return Trained(engine, engine.run(state, rounds=1)[0], self.predict)
 
     def local_only(self) -> Trained:
-        """Every school for itself: all modules are personal."""
+        """Every school for itself: all modules are personal.
+
+        A school has the tasks of one study, and no reason to weigh them against those of others: all count alike.
+        """
         config = self.config.local_only
         optimizer = optax.chain(optax.clip_by_global_norm(config.clip), sgd(config.learning_rate, config.weight_decay))
         engine, state = self._engine(
             self.data.train.population,
-            self._alone(optimizer, LocalTraining(epochs=config.epochs, batch_size=config.batch_size)),
+            algorithms.fedavg(
+                self._loss_alone,
+                client_optimizer=optimizer,
+                local=LocalTraining(epochs=config.epochs, batch_size=config.batch_size),
+            ),
             cohort=cohorts.everyone(),
             personal=...,
         )
         return Trained(engine, engine.run(state, rounds=1)[0], self.predict)
 
-    def personalised(self, shared: Tree) -> Trained:
-        """Every training school fits its own effects to what a shared model leaves over, and keeps them.
-
-        Args:
-            shared: parameters whose shared modules stay as they are.
-        """
-        config = self.config.effects
-        optimizer = optax.sgd(optax.cosine_decay_schedule(config.learning_rate, config.steps), momentum=0.9)
-        engine, state = self._engine(
-            self.data.train.population,
-            self._alone(optimizer, LocalTraining(steps=config.steps, batch_size=config.batch_size)),
-            cohort=cohorts.everyone(),
-            params=shared,
-            personal=EFFECTS,
-            frozen=...,
-        )
-        return Trained(engine, engine.run(state, rounds=1)[0], self.predict)
-
-    def _alone(self, optimizer: optax.GradientTransformation, local: LocalTraining) -> Algorithm:
-        """What a school does by itself, for one round."""
-        return algorithms.fedavg(self.own_loss, client_optimizer=optimizer, local=local)
+    def personalised(self, shared: Trained) -> Personalised:
+        """Every training school fits its own effects to what a shared model leaves over, and keeps them."""
+        train, tasks = self.data.train, self.data.tasks
+        effects = Effects.fit(train, shared.outputs(train), tasks, self.config.of_tasks(tasks), self.data.classrooms)
+        return Personalised(shared, effects)
 
     def _engine(
         self,
@@ -135,16 +136,14 @@ class Trainer:
         *,
         cohort: cohorts.Cohort,
         aggregator: Aggregator | None = None,
-        params: Tree | None = None,
         **kinds: Any,
     ) -> tuple[Engine, State]:
-        params = self.params if params is None else params
         engine = Engine(
             population,
             algorithm,
             cohort=cohort,
             aggregator=aggregation.mean() if aggregator is None else aggregator,
-            modules=modules.assign(params, **kinds),
+            modules=modules.assign(self.params, **kinds),
             plan=ExecutionPlan(lanes=self.config.lanes, chunk=self.config.chunk),
         )
-        return engine, engine.init(params, seed=self.config.seed)
+        return engine, engine.init(self.params, seed=self.config.seed)

@@ -44,5 +44,4 @@ def config():
     small.rounds, small.cohort, small.chunk, small.lanes = 3, 4, 2, 2
     small.model = {"width": 8, "depth": 1, "tokens": 4, "members": 2, "products": True}
     small.pooled.epochs = small.local_only.epochs = 2
-    small.effects.steps = 5
     return SchoolsConfig.from_mapping(small.to_dict())

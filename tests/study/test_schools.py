@@ -69,12 +69,6 @@ def test_rows_of_a_population_are_the_rows_that_the_side_names(data, population,
         np.testing.assert_array_equal(side.school, school[side.rows])
 
 
-def test_school_rows_counts_the_training_rows_of_the_school(data):
-    for side in (data.train, data.within):
-        trained = {one: np.sum(data.train.school == one) for one in np.unique(data.train.school)}
-        assert side.population.arrays["school_rows"].tolist() == [trained[one] for one in side.school]
-
-
 def test_scales_are_those_of_training_rows_alone(data, studies):
     first = 0
     for examples in studies:

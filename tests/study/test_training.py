@@ -10,7 +10,7 @@ import pytest
 
 from fedjax_edu.study.objective import task_losses
 from fedjax_edu.study.schools import prepare
-from fedjax_edu.study.training import Trained, Trainer
+from fedjax_edu.study.training import Trainer
 from tests.study.small import TASKS
 
 
@@ -50,61 +50,9 @@ def test_shared_modules_move_and_are_all_that_is_sent(trainer):
     assert info.bytes_up.tolist() == [trainer.config.cohort * sent] * 2
 
 
-def test_effects_move_at_their_own_rate_in_schools_that_took_part_and_stay_there(trainer):
-    rate = 1e-6
-    federated = dataclasses.replace(trainer.config.federated, effects_learning_rate=rate)
-    engine, state = Trainer(trainer.data, dataclasses.replace(trainer.config, federated=federated)).federation()
-    (cohort,), _ = engine.schedule(state, 1)
-    after, _ = engine.run(state, rounds=1)
-    assert all(not np.any(leaf) for leaf in jax.tree.leaves(after.params["effects"]))  # what a school never seen has
-    own = jax.tree.leaves(after.clients)
-    assert len(own) == 3  # intercepts, slopes, classrooms
-    for leaf in own:
-        moved = np.flatnonzero(np.any(np.asarray(leaf).reshape(len(leaf), -1) != 0, axis=1))
-        np.testing.assert_array_equal(moved, np.sort(cohort))
-        assert np.abs(leaf).max() < 100 * rate
-
-
-def test_effects_without_a_learning_rate_stay_at_zero(trainer):
-    federated = dataclasses.replace(trainer.config.federated, effects_learning_rate=0.0)
-    engine, state = Trainer(trainer.data, dataclasses.replace(trainer.config, federated=federated)).federation()
-    after, _ = engine.run(state, rounds=1)
-    assert all(not np.any(leaf) for leaf in jax.tree.leaves(after.params["effects"]))
-    assert not jax.tree.leaves(after.clients)
-
-
-def test_personalisation_finds_the_best_linear_unbiased_prediction(trainer):
-    """Each school's effects minimise its loss plus penalty: for scores the ridge solution, computed here in NumPy."""
-    steps = dataclasses.replace(trainer.config.effects, steps=600, batch_size=64)  # one batch holds a whole school
-    patient = Trainer(trainer.data, dataclasses.replace(trainer.config, effects=steps))
-    engine, state = patient.federation()
-    shared = Trained(engine, state, patient.predict).outputs(patient.data.train)
-    found = patient.personalised(state.params).outputs(patient.data.train)
-    arrays, school = patient.data.train.population.arrays, patient.data.train.school
-    for one in np.unique(school):
-        rows = school == one
-        rooms = np.eye(patient.data.classrooms)[arrays["classroom"][rows]]
-        design = np.concatenate([np.ones((rows.sum(), 1)), arrays["inputs"][rows], rooms], axis=1)
-        for position, (task, prior) in enumerate(zip(TASKS, patient.config.of_tasks(TASKS), strict=True)):
-            seen = arrays["present"][rows, position] > 0
-            if task.binary or not seen.any():
-                continue
-            strength = np.r_[prior.intercept, [prior.slopes] * arrays["inputs"].shape[1], [prior.classrooms] * patient.data.classrooms]
-            left = (arrays["targets"][rows, position] - shared[rows, position])[seen]
-            effects = np.linalg.solve(design[seen].T @ design[seen] + np.diag(strength), design[seen].T @ left)
-            expected = shared[rows, position] + design @ effects
-            np.testing.assert_allclose(found[rows, position], expected, atol=5e-3)
-
-
-def test_a_school_that_took_no_part_has_the_federation_alone(trainer):
-    engine, state = trainer.federation()
-    shared = Trained(engine, state, trainer.predict).outputs(trainer.data.held_out)
-    np.testing.assert_allclose(trainer.personalised(state.params).outputs(trainer.data.held_out), shared, rtol=1e-5, atol=1e-6)
-
-
 def test_local_only_is_gradient_descent_in_every_school(population, config):
     """One epoch of one batch a school is one step of clipped SGD with decay from the common start, replayed with plain JAX."""
-    once = dataclasses.replace(config.local_only, epochs=1, batch_size=64, clip=0.5)
+    once = dataclasses.replace(config.local_only, epochs=1, batch_size=64, clip=0.1)
     trainer = Trainer(prepare(population, 1, 0), dataclasses.replace(config, local_only=once))
     train = trainer.data.train
     found = trainer.local_only().outputs(train)
@@ -112,7 +60,7 @@ def test_local_only_is_gradient_descent_in_every_school(population, config):
 
     def objective(params, batch):
         loss = trainer.loss(params, batch, jax.random.key(0))
-        return loss.per_example.mean() + loss.regulariser
+        return loss.per_example.mean()
 
     for position in (0, train.population.num_clients - 1):
         batch = {name: jnp.asarray(values) for name, values in train.population.client(position).items()}
@@ -130,4 +78,3 @@ def test_pooled_training_knows_no_school(trainer):
     pooled = trainer.pooled()
     assert pooled.engine.population.num_clients == 1
     assert pooled.engine.population.num_examples == trainer.data.train.population.num_examples
-    assert all(not np.any(leaf) for leaf in jax.tree.leaves(pooled.state.params["effects"]))
