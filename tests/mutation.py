@@ -38,6 +38,8 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     Mutant("population: NaN passes", "data/validation.py", "_check_finite(name, array, result, allow_nonfinite)", "pass", "tests/data"),
+    Mutant("a level counts from the end", "data/builders/base.py", "(self.levels)})", "(self.levels[::-1])})", "tests/data/builders"),
+    Mutant("a school is what its last row says", "data/builders/base.py", "[offsets[:-1]]", "[offsets[1:] - 1]", "tests/data/builders"),
     Mutant("Dirichlet: one over alpha", "data/partition.py", "np.full(clients, alpha)", "np.full(clients, 1 / alpha)", "tests/data"),
     Mutant(
         "split: a pupil on both sides",

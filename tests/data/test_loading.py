@@ -14,6 +14,7 @@ import pytest
 
 from fedjax_edu.core.errors import ArgumentError, DataError, MissingDependencyError
 from fedjax_edu.data import data_folder, load, vocabulary
+from fedjax_edu.data.loading import JOINED
 from tests.data.builders.table import ROWS
 
 NAMES = [row.name for row in ROWS]
@@ -127,7 +128,7 @@ def test_preparation_shows_progress_on_a_terminal(tmp_path, monkeypatch, capfd):
 @pytest.mark.parametrize("name", ["Star", "brandsma", "", None])
 def test_an_unknown_name_lists_the_names(name):
     for function in (load, vocabulary):
-        with pytest.raises(ArgumentError, match=re.escape(f"use one of {NAMES}")):
+        with pytest.raises(ArgumentError, match=re.escape(f"use one of {sorted([*NAMES, JOINED])}")):
             function(name)
 
 

@@ -69,7 +69,7 @@ class TableBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         COLUMNS: what is kept of it; further columns may be made in :meth:`tidy`.
         CLIENT: the column with the client that a row speaks of.
         KIND: what a client is; its plural names the split.
-        ATTRIBUTES: columns that say something about the client rather than the row.
+        ATTRIBUTES: columns that say something about the client rather than the row; the first row of a client has them.
         CITATION: BibTeX.
     """
 
@@ -122,15 +122,12 @@ class TableBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
             if column.dtype is np.str_:
                 texts[column.name], arrays[column.name] = _positions(arrays[column.name])
         ids = np.array([record["client"] for record in records])
-        sizes = [len(record[self.CLIENT]) for record in records]
-        owners = np.repeat(ids, sizes)
-        own = np.flatnonzero(arrays[self.CLIENT] == owners)  # pupils who moved have rows that speak of another school
-        first = own[np.unique(owners[own], return_index=True)[1]]
+        offsets = np.cumsum([0, *(len(record[self.CLIENT]) for record in records)])
         return Population.from_arrays(
             arrays,
-            np.cumsum([0, *sizes]),
+            offsets,
             ids=ids,
-            attributes={name: arrays[name][first] for name in self.ATTRIBUTES},
+            attributes={name: arrays[name][offsets[:-1]] for name in self.ATTRIBUTES},
             allow_nonfinite=[column.name for column in self.COLUMNS if column.gaps],
             texts=texts,
         )

@@ -17,7 +17,7 @@ class Egsingle(TableBuilder):
     A subset of the Sustaining Effects Study that comes with the software HLM: 1,721 pupils, tested two to six times each, none of whom
     changes school. Rows of a client are sorted by pupil, then year. No value is missing.
 
-    The labels of ``female`` are those of mlmRev, and probably swapped: pupils whom it calls Female have female = 0 in HLM's file.
+    The labels of ``female`` are those of mlmRev, and look swapped: pupils whom it calls Female have female = 0 in the file of HLM.
 
     Licence: GPL-2.0-or-later, as part of the R package mlmRev.
     """
@@ -33,7 +33,7 @@ class Egsingle(TableBuilder):
         Column("grade", "grade of the pupil (0 to 5)"),
         Column("math", "mathematics achievement, points of a scale from item response theory (-5.219 to 5.766)", np.float32),
         Column("retained", "whether the pupil repeats the grade in this row", np.bool_),
-        Column("female", "sex of the pupil, as labelled by mlmRev", levels=("Female", "Male")),
+        Column("female", "sex of the pupil, as mlmRev labels it, probably swapped", levels=("Female", "Male")),
         Column("black", "whether the pupil is black", np.bool_),
         Column("hispanic", "whether the pupil is Hispanic", np.bool_),
         Column("size", "pupils enrolled in the school"),

@@ -15,6 +15,7 @@ class DataSet:
     rows: int
     sizes: tuple[int, ...]  # rows a client: smallest, quartiles, largest
     kind: str = "school"
+    sorted_by: str | None = None  # the leaf that sorts the rows of a client
     left_out: tuple[str, ...] = ()  # columns of the table that are no leaves
     made: tuple[str, ...] = ()  # leaves that are no columns of the table, or otherwise
     distinct: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -52,6 +53,7 @@ ROWS = [
         clients=60,
         rows=7_230,
         sizes=(18, 66, 103, 162, 387),
+        sorted_by="childid",
         distinct={"childid": 1_721, "year": 6, "grade": 6},
         levels={"female": {"Female": 3_545, "Male": 3_685}},
     ),
@@ -93,6 +95,7 @@ ROWS = [
         rows=73_421,
         sizes=(10, 16, 31, 83, 792),
         kind="lecturer",
+        sorted_by="s",
         distinct={"s": 2_972, "dept": 14, "studage": 4, "lectage": 6, "y": 5},
     ),
     DataSet(
@@ -112,6 +115,7 @@ ROWS = [
         clients=80,
         rows=26_796,
         sizes=(54, 261, 318, 405, 826),
+        sorted_by="id",
         left_out=("yrs",),
         made=("birthq", "read_present", "math_present"),
         distinct={"id": 11_598, "tch": 1_387},

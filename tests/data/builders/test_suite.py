@@ -58,6 +58,12 @@ def test_an_attribute_is_what_the_rows_of_the_client_say(case):
         np.testing.assert_array_equal(population.arrays[name][of_client], values[population.row_clients][of_client])
 
 
+def test_rows_of_a_client_are_sorted(case):
+    if leaf := case.facts.sorted_by:
+        key = (case.population.row_clients.astype(np.int64) << 32) + case.population.arrays[leaf]
+        assert (np.diff(key) >= 0).all()
+
+
 def test_what_is_missing_is_marked_and_declared(case):
     leaves = case.population.arrays
     codes = vocabulary(case.facts.name)
