@@ -37,7 +37,12 @@ def egsingle_examples(population: Population, levels: dict[str, tuple[str, ...]]
             "math_first": columns["math"][row] + once,
         },
         categories={name: columns[name].astype(np.int64)[row] for name in CATEGORIES},
-        levels={"female": ("Male", "Female"), "black": ("no", "yes"), "hispanic": ("no", "yes")},  # mlmRev exchanges the sexes' labels
+        levels={
+            **levels,
+            "female": ("Male", "Female"),
+            "black": ("no", "yes"),
+            "hispanic": ("no", "yes"),
+        },  # mlmRev exchanges the sexes' labels
         targets={"math": columns["math"][row] + later, "retained": (ever[row] > 0) + once},
         tasks=TASKS,
         groups={"sex": "female", "ethnicity": "black"},
