@@ -1,6 +1,6 @@
-"""Data: populations of clients, partitions of central data sets into clients, and real school data."""
+"""Data: populations of clients, partitions of central data sets into clients, real school data, and readers of data that users bring."""
 
-from fedjax_edu.data import partition
+from fedjax_edu.data import partition, readers
 from fedjax_edu.data.attacks import flip_labels
 from fedjax_edu.data.loading import data_folder, load, load_studies, vocabulary
 from fedjax_edu.data.partition import PartitionStatistics
@@ -22,5 +22,6 @@ __all__ = [
     "load",
     "load_studies",
     "partition",
+    "readers",
     "vocabulary",
 ]
