@@ -101,4 +101,8 @@ def _read(path: Path, columns: Mapping[str, Kind]) -> "pd.DataFrame":
         table, _ = read(path, usecols=list(columns))
     except pyreadstat.ReadstatError as error:
         raise DataError(str(path), str(error), "get the file anew") from error
+    for name in (name for name, kind in columns.items() if kind is int):
+        if table[name].isna().any():
+            raise DataError(f"{path}: {name}", "nothing", "expected a whole number")
+        table[name] = table[name].astype("int64")
     return table

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # What a column holds: whole numbers, none missing; numbers, NaN where missing; texts, NaN where missing; or one of these texts.
 Kind = type[int] | type[float] | type[str] | tuple[str, ...]
 
-_ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")  # the last reads anything
+_ENCODINGS = {"utf-8-sig": "strict", "cp1252": "replace"}  # and what to do with bytes that they do not know; the last reads anything
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def read_table(
 ) -> "pd.DataFrame":
     """Columns of a text file, as float64, int64 or strings, with a row for each of its rows.
 
-    UTF-8, with or without a byte order mark, is tried before Windows-1252 and Latin-1.
+    UTF-8, with or without a byte order mark, is tried before Windows-1252, which contains Latin-1.
 
     Args:
         path: of the file; its first line names the columns, in any order.
@@ -118,25 +118,24 @@ def check_columns(path: Path, found: Collection[str], expected: Collection[str])
 class _File:
     path: Path
     dialect: Dialect
-    encoding: str = _ENCODINGS[-1]
+    encoding: str = "utf-8-sig"
 
     def check(self) -> list[str]:
         """The header, once every row has been seen to have as many fields, in the first encoding that reads the whole file."""
-        for self.encoding in _ENCODINGS:
-            try:
-                return self._checked_header()
-            except UnicodeDecodeError:
-                continue
-        raise AssertionError(f"{self.encoding} reads any byte")
+        try:
+            return self._checked_header()
+        except UnicodeDecodeError:
+            self.encoding = "cp1252"
+            return self._checked_header()
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """(line where it ends, fields) of every row, the header included and empty lines not."""
-        with open(self.path, encoding=self.encoding, newline="") as lines:
+        with open(self.path, encoding=self.encoding, errors=_ENCODINGS[self.encoding], newline="") as lines:
             reader = csv.reader(lines, delimiter=self.dialect.separator, quoting=self.dialect.quoting)
             try:
                 yield from ((reader.line_num, row) for row in reader if row)
             except csv.Error as error:
-                raise DataError(f"{self.path}:{reader.line_num}", str(error), "close every quote, or get the file anew") from error
+                raise DataError(f"{self.path}:{reader.line_num}", str(error), "expected every quote to be closed") from error
 
     def texts(self, name: str) -> "pd.Series":
         """A column as it is written, NaN where missing."""
@@ -155,6 +154,7 @@ class _File:
             sep=self.dialect.separator,
             quoting=self.dialect.quoting,
             encoding=self.encoding,
+            encoding_errors=_ENCODINGS[self.encoding],
             usecols=list(dtypes),
             dtype=dict(dtypes),
             index_col=False,
@@ -178,8 +178,12 @@ class _File:
 
 
 def _typed(file: _File, kinds: Mapping[str, Kind]) -> "pd.DataFrame":
+    import pandas as pd
+
     try:
         table = file.frame({name: "float64" if kind in (int, float) else "str" for name, kind in kinds.items()})
+    except pd.errors.ParserError as error:
+        raise DataError(str(file.path), str(error), "expected every quote to be closed") from error
     except ValueError:
         _refuse_first_word(file, [name for name, kind in kinds.items() if kind in (int, float)])
         raise

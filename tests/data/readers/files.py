@@ -176,7 +176,7 @@ def kdd_cup(folder: Path) -> Path:
 
 
 def asap(folder: Path) -> Path:
-    """Windows-1252, tabs, doubled quotes inside quotes, an essay over two lines, a second domain in prompt 2, prompts with own scales."""
+    """Windows-1252, tabs, doubled quotes inside quotes, a quote that never ends, a second domain in prompt 2, prompts with own scales."""
     rows = [
         {
             "essay_id": 2,
@@ -189,7 +189,7 @@ def asap(folder: Path) -> Path:
         {
             "essay_id": 1,
             "essay_set": 1,
-            "essay": '"Dear local newspaper\n caf\u00e9"',
+            "essay": '"Dear local newspaper, caf\u00e9"',
             "rater1_domain1": 4,
             "rater2_domain1": 4,
             "domain1_score": 8,
@@ -197,13 +197,13 @@ def asap(folder: Path) -> Path:
         {
             "essay_id": 2978,
             "essay_set": 2,
-            "essay": "Books",
+            "essay": '"Books" on the shelves, "I say',
             "rater1_domain1": 4,
             "rater2_domain1": 4,
             "domain1_score": 4,
             "domain2_score": 3,
         },
-        {"essay_id": 20716, "essay_set": 8, "essay": '"A long essay"', "rater1_domain1": 17, "domain1_score": 34, "rater1_trait1": 3},
+        {"essay_id": 20716, "essay_set": 8, "essay": '"A long" "essay"', "rater1_domain1": 17, "domain1_score": 34, "rater1_trait1": 3},
     ]
     lines = [record(ASAP, "\t", **row) for row in rows]
     (folder / "training_set_rel3.tsv").write_bytes("\r\n".join([ASAP, *lines, ""]).encode("cp1252"))
