@@ -78,7 +78,7 @@ def pisa(
 
 
 def _kinds(numbers: Sequence[str], categories: Sequence[str]) -> dict[str, Kind]:
-    return dict.fromkeys(numbers, float) | dict.fromkeys(categories, str)
+    return {**dict.fromkeys(numbers, float), **dict.fromkeys(categories, str)}
 
 
 def _find(place: Path, ending: str) -> Path | None:

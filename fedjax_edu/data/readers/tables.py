@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Dialect:
     missing: tuple[str, ...] = ("", "NA")
 
     @property
-    def quoting(self) -> int:
+    def quoting(self) -> Literal[0, 3]:
         """The same for the module csv, whose numbers pandas shares."""
         return csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
 
