@@ -7,7 +7,7 @@ import numpy as np
 
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.readers.assembly import assemble
-from fedjax_edu.data.readers.tables import Dialect, located, read_table
+from fedjax_edu.data.readers.files import Dialect, located, read_table
 from fedjax_edu.data.schema import Feature, Task
 
 if TYPE_CHECKING:

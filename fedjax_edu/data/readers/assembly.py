@@ -1,15 +1,17 @@
-"""Makes a population from a table that is in memory: rows in order, codes for categories and names, and what is present."""
+"""Makes a population from a table that is in memory: rows in order, names for all codes, and what else a data set has."""
 
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedjax_edu.core.errors import DataError
+from fedjax_edu.data.inference import as_words
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.schema import Feature, Schema, Task
+from fedjax_edu.data.tables import populate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +33,7 @@ def kept(table: "pd.DataFrame", wanted: "pd.Series", source: str, reason: str) -
 
 
 def coded(values: "pd.Series") -> tuple[np.ndarray, tuple[str, ...]]:
-    """Positions of values among the distinct ones, int32 [N], -1 where missing; and the distinct ones in order, numbers by size.
+    """Positions of values among the distinct ones, int32 [N], -1 where missing; and the distinct ones in order, as words.
 
     >>> import pandas as pd
     >>> coded(pd.Series([10.0, 9.0, None, 10.0]))
@@ -40,9 +42,7 @@ def coded(values: "pd.Series") -> tuple[np.ndarray, tuple[str, ...]]:
     import pandas as pd
 
     codes, distinct = pd.factorize(values, sort=True)
-    if pd.api.types.is_float_dtype(distinct) and (distinct % 1 == 0).all():
-        distinct = distinct.astype("int64")  # a column of whole numbers with gaps
-    return codes.astype(np.int32), tuple(map(str, distinct))
+    return codes.astype(np.int32), tuple(str(word) for word in as_words(pd.Series(distinct)))
 
 
 def assemble(
@@ -57,13 +57,12 @@ def assemble(
     leaves: Mapping[str, np.ndarray] | None = None,
     texts: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Population:
-    """The population of a table, laid out as :class:`~fedjax_edu.data.schema.Schema` says.
+    """The population of a table, laid out as :class:`~fedjax_edu.data.schema.Schema` says, sorted by client, unit and `order`.
 
-    The id of a client is the position of its name in ``texts[client]``, as the leaf ``unit`` is in ``texts[unit]``. Categories without
-    levels get the distinct values, sorted.
+    ``texts[client]`` names the clients by id, ``texts[unit]`` the units. Categories without levels get the distinct values, sorted.
 
     Args:
-        table: a column for each feature and each task, for the client and the unit: numbers, or strings; NaN where missing.
+        table: a column for each feature and each task, for the client and the unit; NaN where missing.
         client: the column that owns rows; no value missing.
         features: the inputs.
         tasks: the targets.
@@ -73,54 +72,18 @@ def assemble(
         leaves: further leaves [N, ...], in the order of the table.
         texts: names for codes in further leaves.
     """
-    owner, clients = coded(table[client])
-    student, students = (np.zeros(len(table), np.int32), ()) if unit is None else coded(table[unit])
-    rows = np.lexsort([*(table[name].to_numpy() for name in reversed(order)), student, owner])
-    columns = _Columns(table.iloc[rows])
-    features = tuple(columns.add(feature) for feature in features)
-    for task in tasks:
-        columns.add_number("targets", task.name)
-    further = {name: leaf[rows] for name, leaf in (leaves or {}).items()}
-    texts = {client: clients, **columns.texts, **(texts or {})}
-    if unit is not None:
-        further["unit"], texts[unit] = student[rows], students
-    return Population.from_arrays(
-        {**columns.groups, **further},
-        np.searchsorted(owner[rows], np.arange(len(clients) + 1)),
-        schema=Schema(client, features, tuple(tasks), unit, groups or {}),
-        texts=texts,
+    units, names = (np.zeros(len(table), np.int32), ()) if unit is None else coded(table[unit])
+    rows = np.lexsort([*(table[name].to_numpy() for name in reversed(order)), units])
+    known = tuple(
+        dataclasses.replace(feature, levels=coded(table[feature.name])[1]) if feature.kind == "category" and not feature.levels else feature
+        for feature in features
     )
-
-
-class _Columns:
-    """The five groups of leaves, filled a column at a time."""
-
-    def __init__(self, table: "pd.DataFrame"):
-        self.table = table
-        self.groups: dict[str, dict[str, np.ndarray]] = {"numbers": {}, "categories": {}, "texts": {}, "targets": {}, "present": {}}
-        self.texts: dict[str, tuple[str, ...]] = {}
-
-    def add(self, feature: Feature) -> Feature:
-        """Adds an input; returns it with its levels."""
-        if feature.kind == "number":
-            self.add_number("numbers", feature.name)
-            return feature
-        if feature.kind == "text":
-            self.texts[feature.name] = self._add_codes("texts", feature.name, ())
-            return feature
-        return dataclasses.replace(feature, levels=self._add_codes("categories", feature.name, feature.levels))
-
-    def add_number(self, group: str, name: str) -> None:
-        """Adds an input or a target that is a number."""
-        values = self.table[name].to_numpy(np.float64)
-        self.groups["present"][name] = ~np.isnan(values)
-        self.groups[group][name] = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf).astype(np.float32)
-
-    def _add_codes(self, group: str, name: str, levels: tuple[str, ...]) -> tuple[str, ...]:
-        if levels:
-            codes: Any = self.table[name].map({level: code for code, level in enumerate(levels)}).fillna(-1).to_numpy(np.int32)
-        else:
-            codes, levels = coded(self.table[name])
-        self.groups[group][name] = codes
-        self.groups["present"][name] = codes >= 0
-        return levels
+    population = populate(table.iloc[rows], Schema(client, known, tuple(tasks), unit, groups=groups or {}))
+    arrays = dict(population.arrays)
+    rows = rows[arrays.pop("row")]
+    return Population.from_arrays(
+        {**arrays, **{name: leaf[rows] for name, leaf in (leaves or {}).items()}},
+        population.offsets,
+        schema=population.schema,
+        texts={**population.texts, **({} if unit is None else {unit: names}), **(texts or {})},
+    )

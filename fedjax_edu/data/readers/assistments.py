@@ -5,8 +5,8 @@ import os
 import numpy as np
 
 from fedjax_edu.data.population import Population
+from fedjax_edu.data.readers.files import Kind, located, read_table
 from fedjax_edu.data.readers.interactions import Skills, log_population, repeated_skills, seconds
-from fedjax_edu.data.readers.tables import Kind, located, read_table
 from fedjax_edu.data.schema import Feature
 
 _ORIGINAL = Feature("original", "category", ("0", "1"), "whether it is a main question (1) or a step of its scaffolding (0)")

@@ -8,8 +8,8 @@ import numpy as np
 
 from fedjax_edu.core.errors import DataError
 from fedjax_edu.data.population import Population
+from fedjax_edu.data.readers.files import Kind, folder_of, read_table
 from fedjax_edu.data.readers.interactions import joined_skills, log_population
-from fedjax_edu.data.readers.tables import Kind, folder_of, read_table
 from fedjax_edu.data.schema import Feature
 
 if TYPE_CHECKING:

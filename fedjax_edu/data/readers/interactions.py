@@ -27,7 +27,7 @@ from fedjax_edu.data.schema import Feature, Task
 if TYPE_CHECKING:
     import pandas as pd
 
-CORRECT = Task("correct", "binary", "right answer", levels=("wrong", "right"))
+CORRECT = Task("correct", "binary", "right answer", levels=("0", "1"))
 
 
 class Skills:

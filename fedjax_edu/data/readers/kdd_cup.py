@@ -4,8 +4,8 @@ import os
 
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.data.population import Population
+from fedjax_edu.data.readers.files import Dialect, located, read_table
 from fedjax_edu.data.readers.interactions import joined_skills, log_population, seconds
-from fedjax_edu.data.readers.tables import Dialect, located, read_table
 from fedjax_edu.data.schema import Feature
 
 

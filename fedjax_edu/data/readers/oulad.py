@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from fedjax_edu.core.errors import ArgumentError, DataError, check_integer
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.readers.assembly import assemble
-from fedjax_edu.data.readers.tables import Dialect, Kind, folder_of, read_table
+from fedjax_edu.data.readers.files import Dialect, Kind, folder_of, read_table
 from fedjax_edu.data.schema import Feature, Task
 
 if TYPE_CHECKING:
@@ -86,14 +86,14 @@ def oulad(folder: str | os.PathLike[str], client: Literal["presentation", "regio
     table[clicks.columns] = table[clicks.columns].fillna(0)
     table["presentation"] = table["code_module"] + " " + table["code_presentation"]
     table["date_registration"] = table["date_registration"].where(table["date_registration"] < cut)
-    table["pass"] = table["final_result"].isin(["Pass", "Distinction"]).where(table["final_result"].notna()).astype("float64")
+    table["pass"] = table["final_result"].map({"Pass": 1, "Distinction": 1, "Fail": 0, "Withdrawn": 0})
     counts = tuple(Feature(name, "number", (), f"clicks before day {cut}", "clicks") for name in clicks.columns)
     return assemble(
         table,
         client=client,
         unit="id_student",
         features=(*(feature for feature in _FEATURES if feature.name != client), *counts),
-        tasks=(Task("pass", "binary", "pass", levels=("failed or withdrawn", "passed")), Task("score", "regression", unit="points of 100")),
+        tasks=(Task("pass", "binary", levels=("0", "1")), Task("score", "regression", unit="points of 100")),
         order=("presentation",),
         groups={"sex": ("gender",), "ses": ("imd_band",)},
     )

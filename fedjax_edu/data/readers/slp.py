@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from fedjax_edu.core.errors import ArgumentError, require
 from fedjax_edu.data.population import Population
+from fedjax_edu.data.readers.files import Dialect, folder_of, read_table
 from fedjax_edu.data.readers.interactions import joined_skills, log_population, seconds
-from fedjax_edu.data.readers.tables import Dialect, folder_of, read_table
 from fedjax_edu.data.schema import Feature
 
 if TYPE_CHECKING:

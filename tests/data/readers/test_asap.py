@@ -3,11 +3,11 @@
 import numpy as np
 
 from fedjax_edu.data.readers import asap
-from tests.data.readers import files
+from tests.data.readers import public_files
 
 
 def test_essays_and_scores(tmp_path):
-    population = asap(files.asap(tmp_path))
+    population = asap(public_files.asap(tmp_path))
     arrays, texts = population.arrays, population.texts
     assert texts["essay_set"] == ("1", "2", "8")
     assert population.offsets.tolist() == [0, 2, 3, 4]
@@ -28,11 +28,11 @@ def test_essays_and_scores(tmp_path):
 
 def test_raters_are_optional(tmp_path):
     """A copy with the four columns that all copies have."""
-    path = files.asap(tmp_path) / "training_set_rel3.tsv"
+    path = public_files.asap(tmp_path) / "training_set_rel3.tsv"
     rows = [line.split("\t") for line in path.read_text(encoding="cp1252").splitlines()]
     wanted = [rows[0].index(name) for name in ("essay_id", "essay_set", "essay", "domain1_score")]
     path.write_text("\n".join("\t".join(row[position] for position in wanted) for row in rows), encoding="utf-8")
     population = asap(path)
     assert "raters" not in population.arrays
     assert [task.name for task in population.schema.tasks] == ["set1_domain1", "set2_domain1", "set8_domain1"]
-    assert population.texts == asap(files.asap(tmp_path)).texts
+    assert population.texts == asap(public_files.asap(tmp_path)).texts

@@ -6,14 +6,14 @@ import pytest
 
 from fedjax_edu.core.errors import DataError
 from fedjax_edu.data import readers
-from tests.data.readers import files
+from tests.data.readers import public_files
 
 
 class Broken(NamedTuple):
     """One file of a data set, and how it is broken.
 
     Args:
-        reader: name of the reader, and of the function that writes its files.
+        reader: name of the reader, and of the function that writes its public_files.
         file: below the folder.
         column: a column that is needed.
         word: what stands once in a line of its own, and becomes no value of that line's kind.
@@ -67,7 +67,7 @@ IDS = [f"{broken.reader} {broken.file} {broken.column}" for broken in BROKEN]
 def written(request, tmp_path):
     """(how it is broken, the file, reads the data set again)."""
     broken = request.param
-    place = getattr(files, broken.reader)(tmp_path)
+    place = getattr(public_files, broken.reader)(tmp_path)
     reader = getattr(readers, broken.reader)
     reader(place)
     return broken, tmp_path / broken.file, lambda: reader(place)
@@ -117,7 +117,7 @@ def test_a_broken_row(written):
 
 
 def test_kdd_cup(tmp_path):
-    path = files.kdd_cup(tmp_path)
+    path = public_files.kdd_cup(tmp_path)
     with pytest.raises(DataError, match=r"no column 'KC\(SubSkills\)', the nearest is 'KC\(Default\)'"):
         readers.kdd_cup(path, skills="KC(SubSkills)")
     change(path, "EG4-FIXED\t1\t3(x+2)", "EG4-FIXED\tonce\t3(x+2)")
@@ -129,7 +129,7 @@ def test_kdd_cup(tmp_path):
 
 
 def test_no_learner(tmp_path):
-    files.ednet_kt1(tmp_path)
+    public_files.ednet_kt1(tmp_path)
     for path in (tmp_path / "KT1").iterdir():
         path.unlink()
     with pytest.raises(DataError, match=r"KT1: got no file; expected u1.csv and so on"):

@@ -8,10 +8,10 @@ import pytest
 
 from fedjax_edu.core.errors import ArgumentError, DataError
 from fedjax_edu.data import readers
-from tests.data.readers import files
+from tests.data.readers import public_files
 
 LOGS = ("assistments2009", "assistments2012", "assistments2015", "assistments2017", "ednet_kt1", "slp", "kdd_cup")
-# What stands in the files of tests/data/readers/files.py: client, student, question, skills, right, time.
+# What stands in the files of tests/data/readers/public_files.py: client, student, question, skills, right, time.
 EXPECTED = {
     "assistments2009": [
         ("73", "64525", "51424", {"1"}, 1, 33022537),
@@ -84,7 +84,7 @@ def rows(population):
 
 
 def read(name, folder):
-    return getattr(readers, name)(getattr(files, name)(folder))
+    return getattr(readers, name)(getattr(public_files, name)(folder))
 
 
 @pytest.mark.parametrize("name", LOGS)
@@ -102,7 +102,7 @@ def test_layout(tmp_path, name):
     assert all(arrays[leaf].dtype == np.int32 for leaf in ("unit", "question", "skills", "time"))
     assert set(arrays["present"]) == {column.name for column in (*schema.features, *schema.tasks)}
     assert [task.name for task in schema.tasks] == ["correct"]
-    for feature in schema.of_kind("category"):
+    for feature in (feature for feature in schema.features if feature.kind == "category"):
         codes = arrays["categories"][feature.name]
         assert codes.max() < len(feature.levels)
         np.testing.assert_array_equal(codes >= 0, arrays["present"][feature.name])
@@ -142,7 +142,7 @@ def test_values_of_features(tmp_path):
     assert population.arrays["categories"]["school_type"].tolist() == [1, 1, 0]
     population = read("ednet_kt1", tmp_path)
     assert population.arrays["categories"]["part"].tolist() == [0, 0, 4, 4]
-    population = readers.kdd_cup(files.kdd_cup(tmp_path))
+    population = readers.kdd_cup(public_files.kdd_cup(tmp_path))
     assert population.arrays["numbers"]["Problem View"].tolist() == [1, 1, 2, 2]
 
 
@@ -165,7 +165,7 @@ def random_log(seed=0, attempts=300):
 
 def write_2009(folder, lines):
     folder.mkdir()
-    (folder / "skill_builder_data.csv").write_text("\n".join([files.ASSISTMENTS_2009, *lines, ""]))
+    (folder / "skill_builder_data.csv").write_text("\n".join([public_files.ASSISTMENTS_2009, *lines, ""]))
     return readers.assistments2009(folder)
 
 
@@ -173,7 +173,7 @@ def lines_2009(log, skills):
     names = ("order_id", "user_id", "problem_id", "correct", "school_id")
     for *values, _, tags in ((*row[:5], None, row[5]) for row in log):
         for tag in skills(tags):
-            yield files.record(files.ASSISTMENTS_2009, original=1, skill_id=tag, **dict(zip(names, values, strict=True)))
+            yield public_files.record(public_files.ASSISTMENTS_2009, original=1, skill_id=tag, **dict(zip(names, values, strict=True)))
 
 
 def assert_same(one, other):
@@ -202,20 +202,20 @@ def test_an_attempt_with_several_skills_is_one_row(tmp_path):
 
 
 def test_rows_of_one_attempt_that_contradict_each_other_are_an_error(tmp_path):
-    files.assistments2009(tmp_path)
+    public_files.assistments2009(tmp_path)
     path = tmp_path / "skill_builder_data.csv"
     text = path.read_text(encoding="latin-1")
     line = next(line for line in text.splitlines() if line.startswith("35450204"))
     for column, value in (("correct", "1"), ("user_id", "64525"), ("problem_id", "5")):
         fields = line.split(",")
-        fields[files.ASSISTMENTS_2009.split(",").index(column)] = value
+        fields[public_files.ASSISTMENTS_2009.split(",").index(column)] = value
         path.write_text(text.replace(line, ",".join(fields), 1), encoding="latin-1")
         with pytest.raises(DataError, match=f"{column}: got two values where order_id is 35450204; expected .* to differ in skill_id only"):
             readers.assistments2009(path)
 
 
 def test_other_components_and_a_folder_instead_of_a_file(tmp_path):
-    path = files.kdd_cup(tmp_path)
+    path = public_files.kdd_cup(tmp_path)
     path.write_text(path.read_text().replace("KC(Default)", "KC(SubSkills)"))
     assert list(rows(readers.kdd_cup(path, skills="KC(SubSkills)"))) == EXPECTED["kdd_cup"]
     with pytest.raises(ArgumentError, match=r"file: got .*; name one file of the folder"):
@@ -223,7 +223,7 @@ def test_other_components_and_a_folder_instead_of_a_file(tmp_path):
 
 
 def test_a_file_of_any_name(tmp_path):
-    files.assistments2015(tmp_path)
+    public_files.assistments2015(tmp_path)
     (path,) = tmp_path.iterdir()
     assert list(rows(readers.assistments2015(str(path.rename(tmp_path / "mine.csv"))))) == EXPECTED["assistments2015"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from fedjax_edu.core.errors import ArgumentError, DataError
 from fedjax_edu.data.readers import oulad
-from tests.data.readers import files
+from tests.data.readers import public_files
 
 
 def append(folder, name, *lines):
@@ -21,7 +21,7 @@ def inputs(population):
 
 
 def test_presentations(tmp_path):
-    population = oulad(files.oulad(tmp_path))
+    population = oulad(public_files.oulad(tmp_path))
     assert population.texts == {"presentation": ("AAA 2013J", "BBB 2014B"), "id_student": ("11391", "28400", "30268")}
     assert population.offsets.tolist() == [0, 3, 4]
     arrays = population.arrays
@@ -38,7 +38,7 @@ def test_presentations(tmp_path):
 
 
 def test_tasks(tmp_path):
-    arrays = oulad(files.oulad(tmp_path)).arrays
+    arrays = oulad(public_files.oulad(tmp_path)).arrays
     assert arrays["targets"]["pass"].tolist() == [0, 1, 0, 1]
     assert arrays["targets"]["score"].tolist() == [0, 75, 0, 91]  # the mean of 70 and 80; 91 alone, for 50 was transferred
     assert arrays["present"]["score"].tolist() == [False, True, False, True]
@@ -46,7 +46,7 @@ def test_tasks(tmp_path):
 
 
 def test_regions(tmp_path):
-    population = oulad(files.oulad(tmp_path), client="region")
+    population = oulad(public_files.oulad(tmp_path), client="region")
     assert population.texts["region"] == ("East Anglian Region", "Scotland")
     assert population.offsets.tolist() == [0, 1, 4]
     assert population.arrays["unit"].tolist() == [0, 1, 1, 2]
@@ -55,7 +55,7 @@ def test_regions(tmp_path):
 
 @pytest.mark.parametrize("weeks", [0, 1, 4])
 def test_nothing_after_the_cut_is_an_input(tmp_path, weeks):
-    before = inputs(oulad(files.oulad(tmp_path), weeks=weeks))
+    before = inputs(oulad(public_files.oulad(tmp_path), weeks=weeks))
     cut = 7 * weeks
     append(tmp_path, "studentVle.csv", f"AAA,2013J,28400,546943,{cut},1000", f"AAA,2013J,11391,546712,{cut + 1},1000")
     append(tmp_path, "studentAssessment.csv", f"1757,30268,{cut},0,3", f"1752,30268,{cut + 1},0,4")
@@ -75,7 +75,7 @@ def test_nothing_after_the_cut_is_an_input(tmp_path, weeks):
 
 
 def test_clicks_are_those_that_a_loop_counts(tmp_path):
-    files.oulad(tmp_path)
+    public_files.oulad(tmp_path)
     draw = random.Random(0)
     sites = {546943: "clicks_resource", 546712: "clicks_forumng", 546998: "clicks_homepage"}
     clicks = [
@@ -93,10 +93,10 @@ def test_clicks_are_those_that_a_loop_counts(tmp_path):
 
 
 def test_references_to_nothing_are_errors(tmp_path):
-    append(files.oulad(tmp_path), "studentVle.csv", "AAA,2013J,28400,5,1,1")
+    append(public_files.oulad(tmp_path), "studentVle.csv", "AAA,2013J,28400,5,1,1")
     with pytest.raises(DataError, match=r"studentVle.csv: id_site: got 5; expected a site of vle.csv"):
         oulad(tmp_path)
-    append(files.oulad(tmp_path), "studentAssessment.csv", "6,28400,1,0,50")
+    append(public_files.oulad(tmp_path), "studentAssessment.csv", "6,28400,1,0,50")
     with pytest.raises(DataError, match=r"studentAssessment.csv: id_assessment: got 6; expected an assessment of assessments.csv"):
         oulad(tmp_path)
 

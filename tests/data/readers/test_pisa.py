@@ -8,11 +8,11 @@ import scipy.stats
 
 from fedjax_edu.core.errors import ArgumentError, DataError, MissingDependencyError
 from fedjax_edu.data.readers import combine_plausible_values, pisa
-from tests.data.readers import files
+from tests.data.readers import public_files
 
 
 def test_pupils(tmp_path):
-    population = pisa(files.pisa(tmp_path))
+    population = pisa(public_files.pisa(tmp_path))
     arrays = population.arrays
     assert population.texts == {"school": ("ALB 800001", "ALB 800002", "DEU 800001")}
     assert population.offsets.tolist() == [0, 1, 2, 3]
@@ -30,7 +30,7 @@ def test_pupils(tmp_path):
 
 
 def test_the_school_file_is_joined_by_country_and_number(tmp_path):
-    arrays = pisa(files.pisa(tmp_path)).arrays
+    arrays = pisa(public_files.pisa(tmp_path)).arrays
     assert arrays["numbers"]["SCHSIZE"].tolist() == [600, 0, 700]
     assert arrays["present"]["SCHSIZE"].tolist() == [True, False, True]
     assert arrays["categories"]["SCHLTYPE"].tolist() == [1, -1, 0]
@@ -39,7 +39,7 @@ def test_the_school_file_is_joined_by_country_and_number(tmp_path):
 
 
 def test_inputs_and_tests_are_a_choice(tmp_path):
-    population = pisa(files.pisa(tmp_path), subjects=("READ",), numbers=("AGE",), categories=(), school_categories=())
+    population = pisa(public_files.pisa(tmp_path), subjects=("READ",), numbers=("AGE",), categories=(), school_categories=())
     assert [feature.name for feature in population.schema.features] == ["AGE", "SCHSIZE", "STRATIO"]
     assert len(population.schema.tasks) == 10
     assert population.schema.groups == {}
@@ -50,7 +50,7 @@ def test_inputs_and_tests_are_a_choice(tmp_path):
 def test_no_student_file_or_two(tmp_path):
     with pytest.raises(DataError, match=r"no file \*STU_QQQ; expected the student file as .csv, .sav, .sas7bdat"):
         pisa(tmp_path)
-    (files.pisa(tmp_path) / "CY07_MSU_STU_QQQ.sav").touch()
+    (public_files.pisa(tmp_path) / "CY07_MSU_STU_QQQ.sav").touch()
     with pytest.raises(DataError, match=r"CY07_MSU_STU_QQQ.sav and CY08MSP_STU_QQQ.CSV; expected one file"):
         pisa(tmp_path)
 
@@ -66,7 +66,7 @@ def test_spss_files_say_the_same_as_text(tmp_path):
     pyreadstat = pytest.importorskip("pyreadstat")
     import pandas as pd
 
-    expected = pisa(files.pisa(tmp_path))
+    expected = pisa(public_files.pisa(tmp_path))
     for text in list(tmp_path.iterdir()):
         table = pd.read_csv(text, na_values=[".M"], keep_default_na=True)
         pyreadstat.write_sav(table.assign(IMMIG=table.get("IMMIG", np.nan)), str(text.with_suffix(".SAV")))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedjax_edu.core.errors import ArgumentError, DataError, MissingDependencyError
-from fedjax_edu.data.readers import assembly, tables
+from fedjax_edu.data.readers import assembly, files
 
 COLUMNS = {"pupil": int, "score": float, "remark": str}
 
@@ -19,7 +19,7 @@ def write(folder, text, encoding="utf-8"):
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_encodings_and_line_ends(tmp_path, encoding, end):
     path = write(tmp_path, end.join(["remark,unused,score,pupil", "caf\u00e9,x,1.5,7", "", '"a, ""b""",y,,8']), encoding)
-    table = tables.read_table(path, COLUMNS)
+    table = files.read_table(path, COLUMNS)
     assert list(table) == ["pupil", "score", "remark"]
     assert table["pupil"].tolist() == [7, 8]
     assert table["remark"].tolist() == ["caf\u00e9", 'a, "b"']
@@ -27,26 +27,26 @@ def test_encodings_and_line_ends(tmp_path, encoding, end):
 
 
 def test_windows_quotes_and_bytes_that_windows_does_not_know(tmp_path):
-    assert tables.read_table(write(tmp_path, "remark\nit\u2019s", "cp1252"), {"remark": str})["remark"].tolist() == ["it\u2019s"]
-    assert tables.read_table(write(tmp_path, "remark\n\u00e9\x81", "latin-1"), {"remark": str})["remark"].tolist() == ["\u00e9\ufffd"]
+    assert files.read_table(write(tmp_path, "remark\nit\u2019s", "cp1252"), {"remark": str})["remark"].tolist() == ["it\u2019s"]
+    assert files.read_table(write(tmp_path, "remark\n\u00e9\x81", "latin-1"), {"remark": str})["remark"].tolist() == ["\u00e9\ufffd"]
 
 
 def test_missing_values_are_those_of_the_dialect(tmp_path):
     path = write(tmp_path, 'a;b\n?;NA\n"?";x', "utf-8")
-    table = tables.read_table(path, {"a": float, "b": str}, dialect=tables.Dialect(separator=";", missing=("?",)))
+    table = files.read_table(path, {"a": float, "b": str}, dialect=files.Dialect(separator=";", missing=("?",)))
     assert table["a"].isna().all()
     assert table["b"].tolist() == ["NA", "x"]
 
 
 def test_quotes_that_are_characters(tmp_path):
     path = write(tmp_path, 'a\tb\n"5\t1\nx"y"\t2')
-    table = tables.read_table(path, {"a": str, "b": int}, dialect=tables.Dialect(separator="\t", quoted=False))
+    table = files.read_table(path, {"a": str, "b": int}, dialect=files.Dialect(separator="\t", quoted=False))
     assert table["a"].tolist() == ['"5', 'x"y"']
 
 
 def test_optional_columns_are_read_where_they_are(tmp_path):
     path = write(tmp_path, "pupil,score\n1,2")
-    assert list(tables.read_table(path, {"pupil": int}, optional={"score": float, "remark": str})) == ["pupil", "score"]
+    assert list(files.read_table(path, {"pupil": int}, optional={"score": float, "remark": str})) == ["pupil", "score"]
 
 
 GOOD = 'pupil,score,remark,level\n7,1.5,"two\nlines",a\n8,2,x,b\n9,3,y,a\n'
@@ -74,10 +74,10 @@ BAD = {  # what is wrong: (text instead, what it becomes, where, what the error 
 @pytest.mark.parametrize(("before", "after", "where", "shown", "expected"), BAD.values(), ids=BAD)
 def test_errors_name_file_line_column_and_what_was_expected(tmp_path, before, after, where, shown, expected):
     kinds = {**COLUMNS, "level": ("a", "b")}
-    assert len(tables.read_table(write(tmp_path, GOOD), kinds)) == 3
+    assert len(files.read_table(write(tmp_path, GOOD), kinds)) == 3
     assert GOOD.count(before) == 1
     with pytest.raises(DataError) as raised:
-        tables.read_table(write(tmp_path, GOOD.replace(before, after)), kinds)
+        files.read_table(write(tmp_path, GOOD.replace(before, after)), kinds)
     assert raised.value.argument == str(tmp_path / where)
     assert shown in str(raised.value.value)
     assert expected in raised.value.remedy
@@ -85,22 +85,22 @@ def test_errors_name_file_line_column_and_what_was_expected(tmp_path, before, af
 
 def test_a_field_without_end_is_an_error(tmp_path):
     with pytest.raises(DataError, match="field larger than field limit"):
-        tables.read_table(write(tmp_path, 'a,b\n1,"' + "x\n" * 100_000), {"a": int})
+        files.read_table(write(tmp_path, 'a,b\n1,"' + "x\n" * 100_000), {"a": int})
 
 
 def test_no_file_and_no_folder(tmp_path):
     with pytest.raises(DataError, match="no such file; expected a table with the columns a"):
-        tables.read_table(tmp_path / "absent.csv", {"a": int})
+        files.read_table(tmp_path / "absent.csv", {"a": int})
     with pytest.raises(ArgumentError, match=r"folder: got .*absent; name an existing folder with x"):
-        tables.folder_of(tmp_path / "absent", "x")
+        files.folder_of(tmp_path / "absent", "x")
     with pytest.raises(ArgumentError, match="folder: got 3; pass the path"):
-        tables.located(3, "x")
+        files.located(3, "x")
 
 
 def test_pandas_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with pytest.raises(MissingDependencyError, match=r'pandas.*pip install "fedjax_edu\[readers\]"'):
-        tables.read_table(write(tmp_path, "a\n1"), {"a": int})
+        files.read_table(write(tmp_path, "a\n1"), {"a": int})
 
 
 def test_left_out_rows_are_counted_in_the_log(caplog):
