@@ -71,5 +71,5 @@ $(RUN): pyproject.toml $(CONSTRAINTS) $(CREATED)
 	touch $@
 
 $(DEV): $(RUN)
-	$(INSTALL) --no-build-isolation --editable '.[$(PLATFORM),data,study,dev]'
+	$(INSTALL) --no-build-isolation --editable '.[$(PLATFORM),data,study,readers,dev]'
 	touch $@

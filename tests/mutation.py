@@ -51,6 +51,16 @@ MUTANTS = (
     Mutant(
         "split: the past after the future", "data/splits.py", "_without_conflicts(side, owner, block)[moment]", "side[moment]", "tests/data"
     ),
+    Mutant("reader: a short row passes", "data/readers/files.py", "if len(row) != len(header):", "if False:", "tests/data/readers"),
+    Mutant(
+        "reader: rows of one attempt stay apart",
+        "data/readers/interactions.py",
+        "return table.iloc[first].reset_index(drop=True), Skills(own, table[skill], len(keys))",
+        "return table.reset_index(drop=True), Skills(np.arange(len(table)), table[skill], len(table))",
+        "tests/data/readers",
+    ),
+    Mutant("OULAD: the future is an input", "data/readers/oulad.py", '["date"] < cut', '["date"] <= cut', "tests/data/readers"),
+    Mutant("Rubin's rules: B alone", "data/readers/plausible.py", "(1 + 1 / len(values)) * between", "between", "tests/data/readers"),
     Mutant("a padding row counts", "engine/drawing.py", "Rows(rows, position < examples)", "Rows(rows, position >= 0)", "tests/engine"),
     Mutant(
         "processes: every process evaluates all clients",
