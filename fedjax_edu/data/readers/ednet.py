@@ -23,7 +23,7 @@ def ednet_kt1(folder: str | os.PathLike[str]) -> Population:
     """EdNet KT1: one client a learner, for institutions are not told.
 
     An answer is right where it is the one that ``questions.csv`` names; skills are the question's tags. An answer that was not given is
-    left out. Reading takes about two milliseconds a learner: half an hour for all of them, so begin with some.
+    left out. Reading takes two to four milliseconds a learner, so half an hour and more for all of them: begin with some.
     See :mod:`fedjax_edu.data.readers.interactions` for the leaves.
 
     Args:

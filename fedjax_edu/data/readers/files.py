@@ -189,10 +189,10 @@ def _typed(file: _File, kinds: Mapping[str, Kind]) -> "pd.DataFrame":
         raise
     for name, kind in kinds.items():
         if kind is int:
-            table[name] = _whole(file, table[name])
+            table[name] = _whole(file, name, table[name].to_numpy())
         elif isinstance(kind, tuple):
             _check_levels(file, table[name], kind)
-    return table[list(kinds)]
+    return table
 
 
 def _refuse_first_word(file: _File, numbers: Collection[str]) -> None:
@@ -205,12 +205,12 @@ def _refuse_first_word(file: _File, numbers: Collection[str]) -> None:
             file.refuse(int(bad[0]), name, texts.iloc[bad[0]], "expected a number")
 
 
-def _whole(file: _File, values: "pd.Series") -> "pd.Series":
-    bad = np.flatnonzero(~(np.isfinite(values) & (values % 1 == 0)))
+def _whole(file: _File, name: str, values: np.ndarray) -> np.ndarray:
+    bad = np.flatnonzero(~np.isfinite(values) | (np.floor(values) != values))
     if bad.size:
-        written = file.texts(str(values.name)).iloc[bad[0]]
-        file.refuse(int(bad[0]), str(values.name), written if isinstance(written, str) else "nothing", "expected a whole number")
-    return values.astype("int64")
+        written = file.texts(name).iloc[bad[0]]
+        file.refuse(int(bad[0]), name, written if isinstance(written, str) else "nothing", "expected a whole number")
+    return values.astype(np.int64)
 
 
 def _check_levels(file: _File, values: "pd.Series", levels: tuple[str, ...]) -> None:

@@ -46,9 +46,9 @@ def assistments2009(folder: Path) -> Path:
         (35450295, 70363, 51435, 0, 1, 277, 2770, "26"),
         (33139416, 64525, 51425, 1, 0, "", 73, ""),
         (33150000, 64525, 51426, 1, 1, 277, 2770, ""),
-        (33140000, 64526, 51424, 1, 1, 1, 73, ""),
-        (33140000, 64526, 51424, 1, 1, 277, 73, ""),
-        (33140000, 64526, 51424, 1, 1, 280, 73, ""),
+        (33100000, 64526, 51424, 1, 1, 1, 73, ""),
+        (33100000, 64526, 51424, 1, 1, 277, 73, ""),
+        (33100000, 64526, 51424, 1, 1, 280, 73, ""),
     ]
     names = ("order_id", "user_id", "problem_id", "original", "correct", "skill_id", "school_id", "answer_text")
     lines = [record(ASSISTMENTS_2009, tutor_mode="tutor", answer_type="algebra", **dict(zip(names, row, strict=True))) for row in rows]

@@ -20,7 +20,7 @@ def write(folder, text, encoding="utf-8"):
 def test_encodings_and_line_ends(tmp_path, encoding, end):
     path = write(tmp_path, end.join(["remark,unused,score,pupil", "caf\u00e9,x,1.5,7", "", '"a, ""b""",y,,8']), encoding)
     table = files.read_table(path, COLUMNS)
-    assert list(table) == ["pupil", "score", "remark"]
+    assert list(table) == ["remark", "score", "pupil"]
     assert table["pupil"].tolist() == [7, 8]
     assert table["remark"].tolist() == ["caf\u00e9", 'a, "b"']
     np.testing.assert_array_equal(table["score"], [1.5, np.nan])
