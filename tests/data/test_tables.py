@@ -1,0 +1,260 @@
+"""Anybody's table as a population: what becomes of its columns, and what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fedjax_edu as fe
+from fedjax_edu.data import Feature, Population, Schema, Standardiser, Task
+from fedjax_edu.data.tables import populate
+
+ROWS = 40
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "pupil_id": 7000 + np.arange(ROWS),
+            "school": rng.choice(["north", "east", "west"], ROWS),
+            "ses": np.where(rng.random(ROWS) < 0.2, np.nan, rng.normal(size=ROWS)),
+            "siblings": rng.integers(0, 4, ROWS),
+            "sex": rng.choice(["f", "m", None], ROWS),
+            "repeats": rng.random(ROWS) < 0.3,
+            "band": pd.Categorical(rng.choice(["low", "high"], ROWS), categories=["low", "middle", "high"], ordered=True),
+            "born": pd.Timestamp("2010-01-01") + pd.to_timedelta(rng.integers(0, 900, ROWS), unit="D"),
+            "essay": [f"essay number {row // 2} of a pupil" if row != 3 else None for row in range(ROWS)] + [],
+            "token": [f"x{row:03d}" for row in rng.permutation(ROWS)],
+            "country": "here",
+            "blank": np.nan,
+            "passed": rng.choice(["yes", "no"], ROWS),
+            "score": np.where(rng.random(ROWS) < 0.1, np.nan, rng.normal(50, 10, ROWS)),
+        }
+    )
+
+
+TASKS = {"passed": "binary", "score": "regression"}
+
+
+def make(table, **changes):
+    return Population.from_table(table, **({"client": "school", "tasks": TASKS, "say": None} | changes))
+
+
+@pytest.fixture(scope="module")
+def population(frame):
+    return make(frame, inputs={"essay": "text"} | dict.fromkeys(["ses", "siblings", "sex", "repeats", "band", "born"]))
+
+
+def in_order(frame):
+    """The frame with its rows as a population has them."""
+    return frame.assign(place=frame["school"].map({"east": 0, "north": 1, "west": 2})).sort_values("place", kind="stable")
+
+
+def test_rows_go_to_their_client_in_the_order_of_the_table(frame, population):
+    expected = in_order(frame)
+    np.testing.assert_array_equal(population.arrays["row"], expected.index)
+    np.testing.assert_array_equal(population.row_clients, expected["place"])
+    assert population.texts["school"] == ("east", "north", "west")
+    assert population.ids.tolist() == [0, 1, 2]
+
+
+def test_types_are_seen_and_useless_columns_left_out(frame):
+    said = []
+    schema = make(frame, say=said.append).schema
+    assert {feature.name: feature.kind for feature in schema.features} == {
+        "ses": "number",
+        "siblings": "number",
+        "sex": "category",
+        "repeats": "category",
+        "band": "category",
+        "born": "number",
+        "essay": "category",  # twenty distinct values
+    }
+    assert {feature.name: feature.levels for feature in schema.features if feature.name in ("sex", "repeats", "band")} == {
+        "sex": ("f", "m"),
+        "repeats": ("False", "True"),
+        "band": ("low", "middle", "high"),
+    }
+    (text,) = said
+    for line in (
+        "client            school    3 clients, 40 rows",
+        "left out          pupil_id  is called like an identifier and has 40 distinct values",
+        "left out          token     has another value in every row, as an identifier has",
+        "left out          country   has one value only",
+        "left out          blank     has no value",
+        "task, binary      passed    1 is 'yes'",
+    ):
+        assert line in text.splitlines()
+
+
+def test_what_is_missing_is_masked_and_everything_else_is_kept(frame, population):
+    expected, arrays = in_order(frame), population.arrays
+    for name in ("ses", "score"):
+        group = arrays["numbers"] if name == "ses" else arrays["targets"]
+        known = expected[name].notna().to_numpy()
+        np.testing.assert_array_equal(arrays["present"][name], known)
+        np.testing.assert_array_equal(group[name], np.where(known, expected[name], 0).astype(np.float32))
+    np.testing.assert_array_equal(arrays["categories"]["sex"], expected["sex"].map({"f": 0, "m": 1}).fillna(-1))
+    np.testing.assert_array_equal(arrays["categories"]["band"], expected["band"].cat.codes)
+    np.testing.assert_array_equal(arrays["targets"]["passed"], expected["passed"] == "yes")
+    np.testing.assert_array_equal(arrays["numbers"]["born"], (expected["born"] - pd.Timestamp(0)).dt.days)
+    texts = [population.texts["essay"][code] if code >= 0 else None for code in arrays["texts"]["essay"]]
+    assert texts == [None if pd.isna(text) else text for text in expected["essay"]]
+    assert arrays["present"]["essay"].sum() == ROWS - 1
+
+
+def test_many_words_are_a_text(frame):
+    long = pd.concat([frame] * 5, ignore_index=True).assign(essay=lambda table: [f"words of row {row}" for row in table.index])
+    assert {feature.kind for feature in make(long).schema.features if feature.name == "essay"} == {"text"}
+
+
+class Dataset:
+    """What a Hugging Face data set, an Arrow table and a Polars frame have in common."""
+
+    def __init__(self, frame):
+        self._frame = frame
+
+    def to_pandas(self):
+        return self._frame
+
+
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "tsv", "parquet", "mapping", "to_pandas"])
+def test_every_form_of_a_table_makes_the_same_population(frame, form, tmp_path):
+    simple = frame.drop(columns=["band", "born", "blank"])  # a text file does not keep their types
+    path = tmp_path / f"students.{form}"
+    match form:
+        case "csv" | "csv.gz":
+            simple.to_csv(path, index=False)
+        case "tsv":
+            simple.to_csv(path, index=False, sep="\t")
+        case "parquet":
+            simple.to_parquet(path)
+    table = {"mapping": {name: simple[name].to_numpy() for name in simple}, "to_pandas": Dataset(simple)}.get(form, path)
+    found, expected = make(table), make(simple)
+    assert found.schema == expected.schema and found.texts == expected.texts
+    for name, values in expected.leaves().items():
+        np.testing.assert_array_equal(found.leaves()[name], values)
+
+
+def test_units_and_classrooms_are_numbered(frame):
+    rooms = frame.assign(room=np.arange(ROWS) % 3, pupil=np.arange(ROWS) // 2)
+    found = make(rooms, unit="pupil", classroom="room", inputs=["ses"])
+    assert (found.schema.unit, found.schema.classroom) == ("pupil", "room")
+    assert len(np.unique(found.arrays["unit"])) == ROWS // 2
+    for position in range(3):
+        own = found.client(position)["classroom"]
+        assert sorted(set(own.tolist())) == list(range(len(set(own.tolist()))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "edit", "message"),
+    [
+        ({"client": "skool"}, None, r"^client: got skool; use a column of the table: 'pupil_id', 'school'"),
+        ({"tasks": {}}, None, r"^tasks: "),
+        ({"tasks": {"mark": "regression"}}, None, r"^tasks: got mark; use a column"),
+        ({"tasks": {"passed": "yes-no"}}, None, r"^tasks\.passed: got yes-no; use one of binary, regression"),
+        ({"tasks": {"country": "regression"}}, None, r"^tasks\.country: got 1 distinct values; predict a column that varies"),
+        ({"tasks": {"blank": "regression"}}, None, r"^tasks\.blank: got 0 distinct values"),
+        ({"tasks": {"passed": "regression"}}, None, r"^tasks\.passed: got 'yes' in row|^tasks\.passed: got 'no' in row"),
+        ({"tasks": {"siblings": "binary"}}, None, r"^tasks\.siblings: got 4 distinct values, 0, 1, 2, 3 among them; use two"),
+        ({"inputs": ["token"]}, None, r"^inputs\.token: got has another value in every row"),
+        ({"inputs": {"sex": "number"}}, None, r"^inputs\.sex: got '.' in row"),
+        ({"inputs": {"sex": "colour"}}, None, r"^inputs\.sex: got colour; use one of number, category, text"),
+        ({"inputs": ["score"]}, None, r"^inputs: got score; use a column once"),
+        ({"inputs": ["weight"]}, None, r"^inputs: got weight; use a column of the table"),
+        ({"groups": {"religion": "sex"}}, None, r"^groups: got religion; use sex, ethnicity, ses"),
+        ({}, lambda t: t.assign(school=t["school"].where(t.index != 5)), r"school.*1 rows without a value, row 5 the first"),
+        ({}, lambda t: pd.concat([t, t[["ses"]]], axis=1), r"^table: got the column 'ses' 2 times"),
+        ({}, lambda t: t.iloc[:0], r"^table: got 14 columns and no row"),
+        ({}, lambda t: t[["school", "passed", "score", "country"]], r"^inputs: got no column of use"),
+    ],
+)
+def test_a_table_that_cannot_work_is_refused(frame, changes, edit, message):
+    with pytest.raises(fe.errors.ArgumentError, match=message):
+        make(frame if edit is None else edit(frame), **changes)
+
+
+def test_files_that_cannot_be_read_say_why(frame, tmp_path):
+    latin = tmp_path / "latin.csv"
+    frame.assign(sex="é").to_csv(latin, index=False, encoding="latin-1")
+    with pytest.raises(fe.errors.DataError, match=r"latin\.csv: got byte 0xe9, which is no utf-8; .*encoding='latin-1'"):
+        make(latin)
+    assert make(latin, encoding="latin-1", inputs={"sex": "category"}).schema.features[0].levels == ("é",)
+    twice = tmp_path / "twice.csv"
+    twice.write_text("school,ses,ses,score\na,1,2,3\nb,2,3,4\n")
+    with pytest.raises(fe.errors.DataError, match=r"^table: got the column 'ses' 2 times"):
+        make(twice, tasks={"score": "regression"})
+    broken = tmp_path / "broken.csv"
+    broken.write_text("school,ses,score\na,1,2\nb,2,3,4,5\n")
+    with pytest.raises(fe.errors.DataError, match=r"broken\.csv: got .*line 3"):
+        make(broken, tasks={"score": "regression"})
+    for name, remedy in {"absent.csv": "name a file that exists", "table.docx": "use a file that ends in one of"}.items():
+        if name.endswith("docx"):
+            (tmp_path / name).write_text("")
+        with pytest.raises(fe.errors.ArgumentError, match=remedy):
+            make(tmp_path / name)
+    with pytest.raises(fe.errors.ArgumentError, match=r"^table: got 3; pass a path"):
+        make(3)
+
+
+def test_a_kind_given_by_name_is_obeyed(frame):
+    found = make(frame, inputs={"token": "category", "siblings": "category", "pupil_id": "number"})
+    assert [(feature.name, feature.kind) for feature in found.schema.features] == [
+        ("token", "category"),
+        ("siblings", "category"),
+        ("pupil_id", "number"),
+    ]
+    assert found.schema.features[1].levels == ("0", "1", "2", "3")
+
+
+def test_new_rows_follow_a_known_schema(frame, population):
+    """Levels keep their codes; a level that was never seen counts as missing; targets need not be there."""
+    new = frame.assign(sex="x", school="new").drop(columns=["passed", "score"])
+    found = populate(new, population.schema, targets=False)
+    assert "targets" not in found.arrays and not found.arrays["present"]["sex"].any()
+    np.testing.assert_array_equal(found.arrays["categories"]["band"], frame["band"].cat.codes)
+
+
+def test_splitting_and_selecting_keep_the_schema(population):
+    assert population.select([1]).schema is population.schema
+    assert population.split_examples((0.5, 0.5), seed=0)[1].texts == population.texts
+
+
+def test_a_schema_survives_a_file(population):
+    import json
+
+    assert Schema.from_json(json.loads(json.dumps(population.schema.to_json()))) == population.schema
+
+
+def test_a_schema_names_a_column_once():
+    with pytest.raises(fe.errors.DataError, match=r"the column 'ses' twice"):
+        Schema("school", (Feature("ses", "number"),), (Task("ses", "regression"),))
+
+
+def test_standardising_undoes_itself_and_looks_at_training_rows_alone(population):
+    train = population.select([0, 1])
+    scales = Standardiser.fit(train)
+    ses, known = train.arrays["numbers"]["ses"].astype(np.float64), train.arrays["present"]["ses"]
+    assert scales.inputs["ses"].mean == pytest.approx(ses[known].mean())
+    assert scales.inputs["ses"].deviation == pytest.approx(ses[known].std())
+    scaled = scales.apply(population)
+    assert not scaled.arrays["numbers"]["ses"][~population.arrays["present"]["ses"]].any()
+    np.testing.assert_array_equal(scaled.arrays["targets"]["passed"], population.arrays["targets"]["passed"])
+    known = population.arrays["present"]["score"]
+    back = scales.undo("score", scaled.arrays["targets"]["score"].astype(np.float64))
+    np.testing.assert_allclose(back[known], population.arrays["targets"]["score"][known], rtol=1e-5)
+    assert Standardiser.from_json(scales.to_json()) == scales
+
+
+def test_a_target_without_variation_among_training_clients_is_refused(population):
+    targets = {**population.arrays["targets"], "score": np.zeros(ROWS, np.float32)}
+    arrays = {**population.arrays, "targets": targets}
+    flat = Population.from_arrays(arrays, population.offsets, schema=population.schema)
+    with pytest.raises(fe.errors.DataError, match=r"^targets\.score: "):
+        Standardiser.fit(flat)
+
+
+def test_scales_need_a_table():
+    with pytest.raises(fe.errors.ArgumentError, match=r"from_table"):
+        Standardiser.fit(Population.from_arrays(np.zeros(3), [0, 3]))
