@@ -1,6 +1,7 @@
 """Multilevel models, fitted from the statistics of schools."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -128,5 +129,5 @@ def check_columns(statistics: SchoolStatistics, target: str, fixed: Sequence[str
     for argument, names in (("fixed", fixed[1:]), ("random", random[1:])):
         kept = independent(statistics, names)
         if len(kept) < len(names):
-            name = next(name for position, name in enumerate(names) if name not in kept[: position + 1])
+            name = next(name for name, same in itertools.zip_longest(names, kept) if name != same)
             raise DataError(argument, f"{name!r}, a combination of a constant and the columns before it", "leave it out")
