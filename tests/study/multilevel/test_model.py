@@ -6,7 +6,7 @@ import scipy.optimize
 
 from fedjax_edu.core.errors import ArgumentError, DataError
 from fedjax_edu.study import multilevel
-from fedjax_edu.study.multilevel.criterion import Criterion
+from fedjax_edu.study.multilevel.criterion import Criterion, minimise
 
 
 def records(seed, sizes=(5, 1, 9, 4, 6, 2, 7, 3), between=((1.0, 0.3), (0.3, 0.5)), within=1.0):
@@ -195,6 +195,19 @@ def test_a_fit_that_stopped_early_is_refused(monkeypatch):
     columns, schools = records(3)
     with pytest.raises(DataError, match=r"^y: got no minimum of the deviance"):
         multilevel.fit(multilevel.statistics(columns, schools), "y", ("x",), ("x",))
+
+
+def test_the_gain_is_how_far_the_deviance_has_to_fall(monkeypatch):
+    columns, schools = records(3)
+    criterion = Criterion.of(multilevel.statistics(columns, schools), "y", ("intercept", "x"), ("intercept", "x"), True)
+    best, _ = minimise(criterion)
+
+    class Near:
+        x = np.linalg.cholesky(best)[np.tril_indices(2)] + 0.003
+
+    monkeypatch.setattr(scipy.optimize, "minimize", lambda *arguments, **keywords: Near)
+    near, gain = minimise(criterion)
+    assert gain == pytest.approx(criterion.profile(near).deviance - criterion.profile(best).deviance, rel=0.05)
 
 
 def test_a_factor_stuck_on_a_boundary_is_refused(monkeypatch):
