@@ -69,7 +69,8 @@ class Criterion(NamedTuple):
         Raises:
             DataError: it has none, or does not.
         """
-        inside = self.total - np.einsum("jqa,jqr,jrb->ab", self.mixed, np.linalg.pinv(self.varying, hermitian=True), self.mixed)
+        alone = np.linalg.pinv(self.varying, hermitian=True) @ self.mixed
+        inside = self.total - np.tensordot(self.mixed, alone, axes=((0, 1), (0, 1)))
         explained = inside[-1, :-1] @ np.linalg.pinv(inside[:-1, :-1], rcond=NOTHING, hermitian=True) @ inside[:-1, -1]
         if inside[-1, -1] - explained < NOTHING * self.total[-1, -1]:
             remedy = "pass more rows a school, or subtract a constant from it"
@@ -77,9 +78,8 @@ class Criterion(NamedTuple):
         flat = np.abs(np.diag(self.profile(np.zeros_like(self.basis)).slope)) < NOTHING * np.diag(self.varying.sum(axis=0))
         if flat.any():
             column = random[int(np.argmax(flat))]
-            raise DataError(
-                "random", f"{column!r}, whose variance these schools cannot tell", "pass more schools, or fewer columns in fixed"
-            )
+            remedy = "pass more schools, or fewer columns in fixed"
+            raise DataError("random", f"{column!r}, whose variance these schools cannot tell", remedy)
 
     def profile(self, relative: np.ndarray) -> Profile:
         """The deviance and its slope at D = `relative`, [q, q] in the basis."""
