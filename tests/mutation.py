@@ -97,6 +97,20 @@ MUTANTS = (
         "tests/study",
     ),
     Mutant("encoder: sums for products", "models/tabular.py", "left * right", "left + right", "tests/models"),
+    Mutant(
+        "multilevel: REML without the determinant of the fixed part",
+        "study/multilevel/criterion.py",
+        "deviance += np.linalg.slogdet(left[:-1, :-1])[1]",
+        "pass",
+        "tests/study/multilevel",
+    ),
+    Mutant(
+        "multilevel: an unseen school gets another's effect",
+        "study/multilevel/effects.py",
+        "np.append(effects.effects, np.zeros((1, len(model.random))), axis=0)",
+        "effects.effects",
+        "tests/study/multilevel",
+    ),
     Mutant("study: scales see test schools", "study/encoding.py", '.{name}", values[rows])', '.{name}", values)', "tests/study"),
     Mutant(
         "sizes count twice", "engine/checks.py", 'cohort.by_size and algorithm.weighting == "examples"', "False", "tests/test_bad_inputs.py"

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedjax_edu.study import multilevel
     from fedjax_edu.study.algorithms import AlgorithmsConfig, run_algorithms, tune_algorithms
     from fedjax_edu.study.config import Config, SchoolsConfig
     from fedjax_edu.study.folds import run_folds
@@ -28,6 +29,7 @@ __all__ = [
     "SearchConfig",
     "Sweep",
     "Trainer",
+    "multilevel",
     "open_study",
     "prepare",
     "profile",
@@ -67,6 +69,8 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     """Imports a part of the study when it is first used: Flax and the tables' packages load late."""
+    if name == "multilevel":
+        return importlib.import_module("fedjax_edu.study.multilevel")
     if name in _HOME:
         return getattr(importlib.import_module(f"fedjax_edu.study.{_HOME[name]}"), name)
     raise AttributeError(f"module 'fedjax_edu.study' has no attribute {name!r}")
