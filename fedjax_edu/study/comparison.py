@@ -3,15 +3,16 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from fedjax_edu.core.errors import ArgumentError, check_integer
 from fedjax_edu.data.schema import Task
-from fedjax_edu.study.intervals import draw_schools, holm, interval, p_value
+from fedjax_edu.study.intervals import draw_schools, holm, interval, p_value, standard_error
 from fedjax_edu.study.metrics import MIN_ROWS, Interval
 from fedjax_edu.study.school_sums import school_sums
-from fedjax_edu.study.tables import Cell, Estimated, PValue, Table
+from fedjax_edu.study.tables import Cell, Estimated, PValue, Table, counted
 from fedjax_edu.study.task_run import TaskRun, by_task
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -24,7 +25,7 @@ class Difference:
     Attributes:
         mean: of the differences.
         interval: 95 %, paired: both models are scored under the same draws of schools.
-        p: two-sided p-value, from the same draws.
+        p: two-sided p-value; below .05 exactly where the interval leaves out 0.
         adjusted_p: by Holm's correction over all differences of the comparison.
     """
 
@@ -49,7 +50,7 @@ class ModelScore:
         mean: R² or AUC over all test rows of a run, mean over runs (folds and seeds); NaN where a run diverged.
         interval: 95 % of the mean, by bootstrap over schools.
         difference: from the reference; None for the reference itself.
-        school_variance: of the mean, due to which schools there are: over the draws of schools, with the trained models as they are.
+        school_variance: of the mean, due to which schools there are: over draws of schools, with the trained models as they are.
         seed_variance: of the mean, due to the seeds: with :math:`s_f^2` the variance over the :math:`K_f` seeds of fold *f* and *R* runs,
             :math:`\sum_f K_f s_f^2 / R^2`; NaN where a fold has one seed. The two variances are of the same number, and add up.
         schools: how many have a score of their own: at least ``MIN_ROWS`` test rows.
@@ -99,7 +100,7 @@ class ModelComparison:
         rows = [(*_names(score, titles), *_score_cells(score)) for score in self.scores]
         compared = sum(score.difference is not None and np.isfinite(score.difference.p) for score in self.scores)
         note = (
-            f"Means over folds and seeds [95 % by bootstrap over schools, {self.draws} draws]; differences are paired. Bold: the interval "
+            f"Means over folds and seeds [95 % by bootstrap over schools, {self.draws:,} draws]; differences are paired. Bold: the interval "
             f"of the difference leaves out 0. Holm: p-values adjusted over the family of all {compared} differences of this table. Errors are "
             "standard errors of the mean due to which schools there are, and due to seeds."
         )
@@ -125,8 +126,7 @@ def compare(
         runs: of all tasks, folds and seeds; those of one task have the same models.
         reference: the model that the others are measured against.
         seeds_at_least: how many seeds each fold must have.
-        draws: of schools. No p-value can be smaller than about two over them, before Holm's correction multiplies it by up to the number
-            of differences.
+        draws: of schools.
         seed: of the draws.
 
     Returns:
@@ -159,34 +159,47 @@ def compare(
 def _check_seeds(name: str, runs: Sequence[TaskRun], at_least: int) -> None:
     for fold in {run.fold for run in runs}:
         if (seeds := sum(run.fold == fold for run in runs)) < at_least:
-            raise ArgumentError("runs", f"{seeds} seeds of {name} in fold {fold}", f"run at least {at_least}, or say seeds_at_least={seeds}")
+            found = f"{counted(seeds, 'seed')} of {name} in fold {fold}"
+            raise ArgumentError("runs", found, f"run at least {at_least}, or say seeds_at_least={seeds}")
 
 
 def _of_task(runs: Sequence[TaskRun], reference: str, draws: int, seed: int) -> list[ModelScore]:
     models, schools = list(runs[0].models), np.unique(np.concatenate([run.school for run in runs]))
     found, drawn, of_schools = _scored(runs, models, schools, draw_schools(len(schools), draws, seed))
-    base = models.index(reference)
+    base, folds = models.index(reference), [run.fold for run in runs]
     scores = []
     for position, model in enumerate(models):
-        mean, alone = found[:, position].mean(), of_schools[np.isfinite(of_schools[:, position]), position]
+        mean, error = float(found[:, position].mean()), standard_error(drawn[:, position], len(schools))
         score = ModelScore(
             task=runs[0].task,
             model=model,
-            mean=float(mean),
-            interval=interval(drawn[:, position], mean, len(schools)),
+            mean=mean,
+            interval=interval(mean, error, len(schools)),
             difference=None,
-            school_variance=float(np.nanvar(drawn[:, position], ddof=1)) if np.isfinite(mean) else float("nan"),
-            seed_variance=_seed_variance(found[:, position], [run.fold for run in runs]),
-            schools=len(alone),
-            quantiles=tuple(np.quantile(alone, QUANTILES).tolist()) if len(alone) else (float("nan"),) * len(QUANTILES),
-            worst_tenth=float(np.sort(alone)[: -(-len(alone) // 10)].mean()) if len(alone) else float("nan"),
+            school_variance=error**2,
+            seed_variance=_seed_variance(found[:, position], folds),
+            **_over_schools(of_schools[:, position]),
         )
         if position != base:
-            apart, apart_drawn = (found[:, position] - found[:, base]).mean(), drawn[:, position] - drawn[:, base]
-            of_difference = interval(apart_drawn, apart, len(schools)), p_value(apart_drawn, apart, len(schools))
-            score = dataclasses.replace(score, difference=Difference(float(apart), *of_difference, adjusted_p=float("nan")))
+            apart = found[:, position] - found[:, base], drawn[:, position] - drawn[:, base]
+            score = dataclasses.replace(score, difference=_difference(*apart, len(schools)))
         scores.append(score)
     return scores
+
+
+def _difference(found: np.ndarray, drawn: np.ndarray, schools: int) -> Difference:
+    """From differences of runs [runs] and of draws [draws]; correction for the family comes later."""
+    mean, error = float(found.mean()), standard_error(drawn, schools)
+    return Difference(mean, interval(mean, error, schools), p_value(mean, error, schools), adjusted_p=float("nan"))
+
+
+def _over_schools(scores: np.ndarray) -> dict[str, Any]:
+    """How the scores of schools [schools] spread; NaN has none."""
+    scores = np.sort(scores[np.isfinite(scores)])
+    nothing = {"schools": 0, "quantiles": (float("nan"),) * len(QUANTILES), "worst_tenth": float("nan")}
+    worst = -(-len(scores) // 10)
+    found = {"quantiles": tuple(np.quantile(scores, QUANTILES).tolist()), "worst_tenth": float(scores[:worst].mean())} if worst else {}
+    return nothing | {"schools": len(scores)} | found
 
 
 def _scored(

@@ -1,4 +1,12 @@
-"""Intervals and p-values by bootstrap over schools, and Holm's correction."""
+r"""Intervals and p-values by bootstrap over schools, and Holm's correction.
+
+Draws of schools give the standard error of a score; the 95 % interval is :math:`\text{estimate} \pm t_{S-1, .975} \, \text{error}`, and a
+p-value is that of the *t* test with the same error, so that an interval of a difference leaves out 0 exactly where p < .05. Percentiles
+of the draws are no interval here: a mean over folds is a little biased since each fold has few schools, draws of schools have that bias
+once more, and so percentiles stand beside the truth (over 60 schools in five folds they cover 90 %).
+"""
+
+import math
 
 import numpy as np
 
@@ -14,62 +22,55 @@ def draw_schools(schools: int, draws: int, seed: int) -> np.ndarray:
     return np.fromiter(drawn, np.dtype((np.uint16, schools)), draws)
 
 
-def interval(draws: np.ndarray, estimate: float, schools: int) -> Interval:
-    r"""The 95 % interval of a statistic: bias-corrected percentiles of its draws, expanded for few schools.
+def standard_error(draws: np.ndarray, schools: int) -> float:
+    r"""The standard deviation of a statistic's draws, times :math:`\sqrt{S / (S - 1)}`.
 
-    Percentiles are taken at :math:`\Phi(2 z_0 \pm z)`. :math:`z_0 = \Phi^{-1}(\text{share of draws below the estimate})` corrects the bias
-    that a score has on few schools, which draws of schools have twice. :math:`z = t_{S-1, .975} \sqrt{S / (S - 1)}` takes the place of
-    1.96, because draws of *S* schools vary by :math:`(S - 1) / S` of what new schools would, and their spread is itself an estimate.
-    Over 80 schools in five folds the plain percentile interval covers too little: a fold of 16 schools is biased.
+    Draws of the *S* schools at hand vary less than other schools would.
 
     Args:
         draws: of the statistic, [draws]; NaN where it does not exist.
-        estimate: the statistic on all schools.
         schools: how many were drawn.
 
     Returns:
-        The interval; NaN at both ends where the estimate is NaN or there are fewer than two schools.
-
-    Reference: Efron, "Better bootstrap confidence intervals", 1987; Hesterberg, "What teachers should know about the bootstrap", 2015.
+        The standard error; NaN with fewer than two schools, or fewer than two draws in which the statistic exists.
     """
-    from scipy import stats
-
     draws = draws[np.isfinite(draws)]
-    if not np.isfinite(estimate) or schools < 2 or not draws.size:
-        return Interval(float("nan"), float("nan"))
-    width = stats.t.ppf((1 + LEVEL) / 2, schools - 1) * np.sqrt(schools / (schools - 1))
-    levels = stats.norm.cdf(2 * _normal_share(draws, estimate) + np.array([-width, width]))
-    return Interval(*(float(value) for value in np.quantile(draws, levels)))
+    return float(draws.std(ddof=1) * math.sqrt(schools / (schools - 1))) if schools > 1 and len(draws) > 1 else float("nan")
 
 
-def p_value(draws: np.ndarray, estimate: float, schools: int) -> float:
-    """How far the intervals of :func:`interval` can be narrowed before they leave out 0: the two-sided p-value of a difference.
-
-    It is below .05 where the 95 % interval leaves out 0, up to interpolation between draws, and never below what the number of draws
-    can show.
+def interval(estimate: float, error: float, schools: int) -> Interval:
+    """The 95 % interval of a statistic.
 
     Args:
-        draws: of the difference, [draws].
-        estimate: the difference on all schools.
-        schools: how many were drawn.
+        estimate: the statistic on all schools.
+        error: its standard error.
+        schools: how many there are.
 
-    Returns:
-        The p-value; NaN where the interval does not exist.
+    >>> interval(0.5, 0.1, schools=61)
+    Interval(low=0.2999..., high=0.7000...)
     """
     from scipy import stats
 
-    draws = draws[np.isfinite(draws)]
-    if not np.isfinite(estimate) or schools < 2 or not draws.size:
-        return float("nan")
-    distance = 2 * _normal_share(draws, estimate) - _normal_share(draws, 0.0)
-    return float(2 * stats.t.sf(abs(distance) * np.sqrt((schools - 1) / schools), schools - 1))
+    half = error * stats.t.ppf((1 + LEVEL) / 2, schools - 1)
+    return Interval(float(estimate - half), float(estimate + half))
+
+
+def p_value(difference: float, error: float, schools: int) -> float:
+    """The two-sided p-value of a difference; arguments as for :func:`interval`. Models that never differ have 1.
+
+    >>> round(p_value(0.2, 0.1, schools=61), 3), p_value(0.0, 0.0, schools=61)
+    (0.05, 1.0)
+    """
+    from scipy import stats
+
+    return 1.0 if difference == 0 else float(2 * stats.t.sf(abs(difference) / error if error else math.inf, schools - 1))
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
     """Holm's step-down correction: what each p-value of a family is worth when the chance of any false alarm is to be held.
 
-    The *i*-th smallest of *m* becomes the largest of :math:`(m - j + 1) p_j` over the *j* up to *i*, at most 1. Comparisons that could not be made
-    (NaN) are no part of the family.
+    The *i*-th smallest of *m* becomes the largest of :math:`(m - j + 1) p_j` over the *j* up to *i*, at most 1. Comparisons that could
+    not be made (NaN) are no part of the family.
 
     Args:
         p_values: [comparisons].
@@ -87,11 +88,3 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     raised = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1))
     adjusted[order] = np.minimum(raised, 1.0)
     return adjusted
-
-
-def _normal_share(draws: np.ndarray, value: float) -> float:
-    """The normal quantile of the share of draws below a value, ties counting half; finite, as if one draw more lay on either side."""
-    from scipy import stats
-
-    below = ((draws < value).sum() + (draws <= value).sum()) / 2
-    return float(stats.norm.ppf(np.clip(below / len(draws), 1 / (len(draws) + 1), len(draws) / (len(draws) + 1))))

@@ -1,5 +1,6 @@
 """Scores from sums over each school's rows, so that schools can be drawn thousands of times without looking at rows again."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -98,8 +99,13 @@ def school_sums(run: TaskRun, models: list[str], schools: np.ndarray) -> SchoolS
         schools: ids of the run's schools, sorted.
     """
     kind = PairsWon if run.task.binary else SquaredErrors
-    predictions = np.stack([np.asarray(run.models[model], np.float64) for model in models])
+    predictions = np.stack([_finite(np.asarray(run.models[model], np.float64)) for model in models])
     return kind(np.searchsorted(schools, run.school), len(schools), np.asarray(run.targets, np.float64), predictions)
+
+
+def _finite(predictions: np.ndarray) -> np.ndarray:
+    """The predictions of a model; NaN all over where it diverged: it has no score, whatever schools are drawn."""
+    return predictions if np.isfinite(predictions).all() else np.full_like(predictions, np.nan)
 
 
 def _r2(sums: np.ndarray) -> np.ndarray:
@@ -110,8 +116,8 @@ def _r2(sums: np.ndarray) -> np.ndarray:
 
 
 def _pairs_won(school: np.ndarray, schools: int, positive: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """[schools, schools]; NaN all over where the model diverged."""
-    if not np.isfinite(predictions).all():
+    """[schools, schools]; NaN all over where predictions are."""
+    if np.isnan(predictions).any():
         return np.full((schools, schools), np.nan)
     won = np.zeros((schools, schools))
     upper = np.flatnonzero(positive)[np.argsort(predictions[positive])]  # sorted: neighbours are sought in the same place
@@ -128,6 +134,6 @@ def _divided(values: np.ndarray, by: np.ndarray) -> np.ndarray:
         return np.where(by[:, None] > 0, values / by[:, None], np.nan)
 
 
-def _in_blocks(times: np.ndarray, function) -> np.ndarray:
+def _in_blocks(times: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     parts = range(0, len(times), _BLOCK)
     return np.concatenate([function(times[start : start + _BLOCK].astype(np.float64)) for start in parts])

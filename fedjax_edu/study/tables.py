@@ -7,10 +7,15 @@ import math
 import re
 from collections.abc import Sequence
 
-_LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}"},
-    **{"|": r"\textbar{}", "²": r"\textsuperscript{2}", "–": "--"},
+_LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "²": r"\textsuperscript{2}",
+    "–": "--",
 }
 
 
@@ -81,8 +86,8 @@ class Table:
         return text.getvalue()
 
     def latex(self) -> str:
-        """A ``table`` with the rules of booktabs, numbers to the right; needs ``\\usepackage{booktabs}``."""
-        numeric = [all(not isinstance(row[position], str) for row in self.rows) for position in range(len(self.columns))]
+        """A ``table`` with the rules of booktabs, numbers to the right; the document needs the package booktabs."""
+        numeric = [not all(isinstance(row[position], str) for row in self.rows) for position in range(len(self.columns))]
         lines = [r"\begin{table}", r"\centering", *([rf"\caption{{{_escaped(self.title)}}}"] if self.title else [])]
         lines += [rf"\begin{{tabular}}{{{''.join('r' if one else 'l' for one in numeric)}}}", r"\toprule"]
         lines += [_latex_line(self.columns), r"\midrule", *map(_latex_line, self.rows), r"\bottomrule", r"\end{tabular}"]
@@ -99,6 +104,15 @@ def number(value: float) -> str:
     if math.isnan(value):
         return "–"
     return f"{value:.1e}" if abs(value) >= 1000 else f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "fold"), counted(3, "seed")
+    ('1 fold', '3 seeds')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def shown(cell: Cell) -> str:

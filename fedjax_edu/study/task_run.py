@@ -107,6 +107,8 @@ def _check_alike(name: str, runs: Sequence[TaskRun]) -> None:
         for what in ("models", "groups"):
             mine, others = set(getattr(run, what)), set(getattr(first, what))
             if mine != others:
-                raise DataError(f"runs of {name}", f"{what} {sorted(mine)} in {where}, {sorted(others)} in another", "use the same in all runs")
+                raise DataError(
+                    f"runs of {name}", f"{what} {sorted(mine)} in {where}, {sorted(others)} in another", "use the same in all runs"
+                )
         if (run.student is None) != (first.student is None):
             raise DataError(f"runs of {name}", f"students in some runs, none in {where}", "name the students in all runs or in none")
