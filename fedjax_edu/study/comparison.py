@@ -100,9 +100,9 @@ class ModelComparison:
         rows = [(*_names(score, titles), *_score_cells(score)) for score in self.scores]
         compared = sum(score.difference is not None and np.isfinite(score.difference.p) for score in self.scores)
         note = (
-            f"Means over folds and seeds [95 % by bootstrap over schools, {self.draws:,} draws]; differences are paired. Bold: the interval "
-            f"of the difference leaves out 0. Holm: p-values adjusted over the family of all {compared} differences of this table. Errors are "
-            "standard errors of the mean due to which schools there are, and due to seeds."
+            f"Means over folds and seeds [95 % by bootstrap over schools, {self.draws:,} draws]; differences are paired. Bold: the "
+            f"interval of the difference leaves out 0. Holm: p-values adjusted over the family of all {compared} differences of this "
+            "table. Errors: standard errors of the mean due to which schools there are, and due to seeds."
         )
         return Table("Scores", columns, rows, note)
 
