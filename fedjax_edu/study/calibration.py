@@ -55,7 +55,7 @@ class Reliability:
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationReport:
-    """What :func:`calibration` found.
+    """What :func:`measure_calibration` found.
 
     Attributes:
         tasks: by name.
@@ -78,7 +78,7 @@ class CalibrationReport:
         return Table("Calibration", ("task", "model", "Brier", "slope", "intercept"), rows, note)
 
 
-def calibration(runs: Sequence[TaskRun]) -> CalibrationReport:
+def measure_calibration(runs: Sequence[TaskRun]) -> CalibrationReport:
     """Calibration of every model on every task.
 
     Args:

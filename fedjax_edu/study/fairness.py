@@ -56,7 +56,7 @@ class GroupRow:
 
 @dataclasses.dataclass(frozen=True)
 class FairnessReport:
-    """What :func:`fairness` found: a row for each task, model, grouping and group."""
+    """What :func:`measure_fairness` found: a row for each task, model, grouping and group."""
 
     rows: tuple[GroupRow, ...]
 
@@ -72,7 +72,7 @@ class FairnessReport:
         return Table("Groups of students", ("task", "model", "by", "group", "students", "score", "gap", "ABROCA"), rows, note)
 
 
-def fairness(runs: Sequence[TaskRun], models: Sequence[str] | None = None) -> FairnessReport:
+def measure_fairness(runs: Sequence[TaskRun], models: Sequence[str] | None = None) -> FairnessReport:
     """How well models serve groups of students, by every grouping of the runs and by quartile of school size.
 
     The rows of all folds stand together, seed by seed: a group may be small in one fold. A group is suppressed with fewer than 20

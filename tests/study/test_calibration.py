@@ -8,7 +8,7 @@ from sklearn.calibration import calibration_curve
 
 import fedjax_edu as fe
 from fedjax_edu.data import Task
-from fedjax_edu.study.calibration import calibrated, calibration, reliability
+from fedjax_edu.study.calibration import calibrated, measure_calibration, reliability
 from fedjax_edu.study.task_run import TaskRun
 
 LEAVES, MATH = Task("leaves", "binary", title="Leaving"), Task("math", "regression", title="Mathematics")
@@ -108,7 +108,7 @@ def test_the_report_pools_folds_and_averages_seeds():
             p = rng.random(200)
             models = {"federated": p, "ridge": np.full(200, np.nan)}
             runs.append(TaskRun(LEAVES, fold, seed, np.zeros(200), (rng.random(200) < p).astype(float), models))
-    report = calibration(runs)
+    report = measure_calibration(runs)
     targets, predictions = np.array([run.targets for run in runs]), np.array([run.models["federated"] for run in runs])
     each = [calibrated(LEAVES, targets[rows].ravel(), predictions[rows].ravel()).slope for rows in (slice(0, 2), slice(2, 4))]
     assert report.found["leaves"]["federated"].slope == pytest.approx(np.mean(each))

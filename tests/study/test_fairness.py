@@ -9,7 +9,7 @@ from sklearn.metrics import r2_score, roc_auc_score, roc_curve
 
 import fedjax_edu as fe
 from fedjax_edu.data import Task
-from fedjax_edu.study.fairness import SUPPRESSED, abroca, fairness, labels_of
+from fedjax_edu.study.fairness import SUPPRESSED, abroca, labels_of, measure_fairness
 from fedjax_edu.study.task_run import TaskRun
 
 LEAVES, MATH = Task("leaves", "binary", title="Leaving"), Task("math", "regression", title="Mathematics")
@@ -65,7 +65,7 @@ def test_abroca_is_a_distance():
 @pytest.mark.parametrize(("task", "score"), [(LEAVES, roc_auc_score), (MATH, r2_score)])
 def test_groups_are_scored_on_their_rows_of_all_folds_averaged_over_seeds(task, score):
     runs = [made_up(task, fold, seed) for seed in (0, 1) for fold in (1, 2)]
-    found = rows_of(fairness(runs))
+    found = rows_of(measure_fairness(runs))
     for group in "abc":
         each = []
         for seed in (0, 1):
@@ -82,7 +82,7 @@ def test_groups_are_scored_on_their_rows_of_all_folds_averaged_over_seeds(task, 
 
 def test_the_school_sizes_are_quartiles_of_schools():
     school = np.repeat(np.arange(8), [40, 42, 50, 52, 60, 62, 70, 72])
-    found = rows_of(fairness([made_up(sizes=(("a", len(school)),), school=school)]), "school size")
+    found = rows_of(measure_fairness([made_up(sizes=(("a", len(school)),), school=school)]), "school size")
     assert {group: served.students for group, served in found.items()} == {
         "1st quartile": 82,
         "2nd quartile": 102,
@@ -93,9 +93,9 @@ def test_the_school_sizes_are_quartiles_of_schools():
 
 def test_a_student_with_several_rows_is_one_student():
     run = made_up(sizes=(("a", 200), ("b", 200), ("c", 76)))
-    assert rows_of(fairness([run]))["c"].students == 76
+    assert rows_of(measure_fairness([run]))["c"].students == 76
     quarter = dataclasses.replace(run, student=np.arange(run.rows) // 4)
-    assert rows_of(fairness([quarter]))["c"] is None
+    assert rows_of(measure_fairness([quarter]))["c"] is None
 
 
 @pytest.mark.parametrize(
@@ -109,25 +109,25 @@ def test_a_student_with_several_rows_is_one_student():
     ],
 )
 def test_groups_are_hidden_in_numbers(sizes, shown):
-    found = rows_of(fairness([made_up(sizes=sizes)]))
+    found = rows_of(measure_fairness([made_up(sizes=sizes)]))
     assert "".join(group for group, served in found.items() if served) == shown
 
 
 def test_regression_counts_students_not_classes():
-    found = rows_of(fairness([made_up(MATH, sizes=(("a", 300), ("b", 20), ("c", 20)))]))
+    found = rows_of(measure_fairness([made_up(MATH, sizes=(("a", 300), ("b", 20), ("c", 20)))]))
     assert all(found.values())
-    assert rows_of(fairness([made_up(MATH, sizes=(("a", 300), ("b", 20), ("c", 19)))]))["b"] is None
+    assert rows_of(measure_fairness([made_up(MATH, sizes=(("a", 300), ("b", 20), ("c", 19)))]))["b"] is None
 
 
 def test_what_is_suppressed_cannot_be_recovered():
     """From all that is printed and kept, with the totals of all rows known, two different hidden groups look the same."""
-    one = fairness([made_up(sizes=(("a", 300), ("b", 200), ("c", 50), ("d", 6)))])
+    one = measure_fairness([made_up(sizes=(("a", 300), ("b", 200), ("c", 50), ("d", 6)))])
     other = made_up(sizes=(("a", 300), ("b", 200), ("c", 50), ("d", 6)))
     hidden = np.isin(other.groups["sex"], ("c", "d"))
     swapped = other.groups["sex"].copy()
     swapped[hidden] = np.roll(swapped[hidden], 7)  # other students are in the small group now
     swapped[np.flatnonzero(hidden)[:5]] = "d"
-    two = fairness([dataclasses.replace(other, groups={"sex": swapped})])
+    two = measure_fairness([dataclasses.replace(other, groups={"sex": swapped})])
     kept = [[row for row in report.rows if row.grouping == "sex"] for report in (one, two)]
     assert str(kept[0]) == str(kept[1])  # NaN is not equal to itself
     assert [row.served is None for row in kept[0]] == [False, False, True, True] * 2
@@ -147,11 +147,11 @@ def test_labels_of_codes_words_and_numbers():
 def test_a_model_that_diverged_has_no_numbers():
     run = made_up()
     run.models["ridge"][:] = np.nan
-    served = rows_of(fairness([run]), model="ridge")["b"]
+    served = rows_of(measure_fairness([run]), model="ridge")["b"]
     assert np.isnan([served.score, served.gap, served.abroca]).all()
 
 
 def test_an_unknown_model_is_named():
-    assert {row.model for row in fairness([made_up()], models=["ridge"]).rows} == {"ridge"}
+    assert {row.model for row in measure_fairness([made_up()], models=["ridge"]).rows} == {"ridge"}
     with pytest.raises(fe.errors.ArgumentError, match=r"^models: got pooled; name models that leaves has: federated, ridge"):
-        fairness([made_up()], models=["pooled"])
+        measure_fairness([made_up()], models=["pooled"])
