@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -118,10 +119,11 @@ def abroca(targets: np.ndarray, predictions: np.ndarray, other_targets: np.ndarr
     """
     from sklearn.metrics import roc_curve
 
-    curves = [roc_curve(*group, drop_intermediate=False)[:2] for group in ((targets, predictions), (other_targets, other_predictions))]
-    grid = np.unique(np.concatenate([false_positives for false_positives, _ in curves]))
-    left = _height(*curves[0], grid[:-1], "right") - _height(*curves[1], grid[:-1], "right")
-    right = _height(*curves[0], grid[1:], "left") - _height(*curves[1], grid[1:], "left")
+    first = roc_curve(targets, predictions, drop_intermediate=False)[:2]
+    second = roc_curve(other_targets, other_predictions, drop_intermediate=False)[:2]
+    grid = np.union1d(first[0], second[0])
+    left = _height(first, grid[:-1], "right") - _height(second, grid[:-1], "right")
+    right = _height(first, grid[1:], "left") - _height(second, grid[1:], "left")
     total = np.abs(left) + np.abs(right)
     crossing = np.divide(left**2 + right**2, total, out=np.zeros_like(total), where=total > 0)  # two triangles, each as wide as it is high
     return float(np.sum(np.diff(grid) * np.where(left * right < 0, crossing, total) / 2))
@@ -141,12 +143,13 @@ def labels_of(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values)
     if values.dtype.kind == "f":
         return _quartiles(values, values[np.isfinite(values)])
-    missing = values < 0 if values.dtype.kind == "i" else np.isin(values, ("", None))
+    missing = values < 0 if values.dtype.kind == "i" else np.array([value in ("", None) for value in values])
     return np.where(missing, MISSING, values.astype(str))
 
 
-def _height(x: np.ndarray, y: np.ndarray, at: np.ndarray, side: str) -> np.ndarray:
+def _height(curve: tuple[np.ndarray, np.ndarray], at: np.ndarray, side: Literal["left", "right"]) -> np.ndarray:
     """A curve's limit from one side: where it rises straight up, its upper end from the right, its lower end from the left."""
+    x, y = curve
     after = np.searchsorted(x, at, side)
     before = after - 1
     return y[before] + (y[after] - y[before]) * (at - x[before]) / (x[after] - x[before])

@@ -10,7 +10,7 @@ ONE_COLUMN, TWO_COLUMNS = 3.3, 7.0  # inches
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINES = ("-", "--", "-.")  # the next of them where there are more lines than colours
 GREY, TEXT = "#8a8a8a", "#444444"
-SMALL = 6.5  # points
+SMALL = 6  # points
 STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with Matplotlib: the same letters everywhere
     "font.size": 8,

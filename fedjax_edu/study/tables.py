@@ -54,7 +54,7 @@ class Table:
     >>> print(table.csv(), end="")
     model,R²,R² low,R² high
     ridge & lasso,0.19,0.154,0.215
-    >>> print(table.latex().splitlines()[5])
+    >>> print(table.latex().splitlines()[6])
     ridge \& lasso & \textbf{.190 [.154, .215]} \\
     """
 
