@@ -112,6 +112,16 @@ def test_seeds_that_agree_leave_the_variance_of_schools_alone():
     assert np.isnan(one.seed_variance)
 
 
+def test_differences_are_paired():
+    """Schools differ much and the models not at all: the difference is 0 whatever schools are drawn."""
+    run = made_up(LEAVES)
+    run = dataclasses.replace(run, models={"federated": run.models["ridge"], "twin": 2 * run.models["ridge"]})
+    twin = compare([run], seeds_at_least=1, draws=200).of("leaves", "twin")
+    assert twin.school_variance > 0
+    assert (twin.difference.interval.low, twin.difference.interval.high, twin.difference.p) == (0.0, 0.0, 1.0)
+    assert not twin.difference.clear
+
+
 def test_school_variance_of_an_average_is_known():
     """With predictions off by the school's own level alone, R² is 1 minus a mean over schools of squared levels, over the variance."""
     rng, schools, rows = np.random.default_rng(0), 400, 30
@@ -191,6 +201,7 @@ def rejected(runs, message, error=fe.errors.ArgumentError, **arguments):
 
 def test_what_cannot_be_compared_is_said_before_any_work(runs):
     rejected(runs[:2], r"^runs: got 2 seeds of math in fold 1; run at least 3, or say seeds_at_least=2")
+    rejected(runs[:5], r"^runs: got 2 seeds of math in fold 2; run at least 3, or say seeds_at_least=2")
     rejected(runs, r"^reference: got fedavg; name a model that math has: federated, pooled, ridge", reference="fedavg")
     rejected(runs, r"^draws: got 10;", draws=10)
     rejected([], r"^runs: got none;", fe.errors.DataError)
