@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fedjax_edu.core.errors import require
 from fedjax_edu.core.trees import Tree
 
 
@@ -84,6 +85,42 @@ class Info(NamedTuple):
     cohort: dict[str, np.ndarray]
     loss_after: np.ndarray | None
     rejected_ids: np.ndarray | None
+
+    def to_pandas(self, first: int = 1) -> Any:
+        """The rounds as a ``pandas.DataFrame``: one row a round, or of a sweep one a round and member.
+
+        Entries of ``metrics``, ``links``, ``algorithm`` and ``cohort`` become columns with a dot in their name, vectors one column for each
+        of their numbers; ``rejected_ids`` holds arrays of the ids alone. What was not reported has no column.
+
+        Args:
+            first: number of the first round: ``state.round + 1`` of the state from which the run went on.
+
+        Returns:
+            Rows indexed by ``round``, or by ``round`` and ``member``.
+
+        Raises:
+            MissingDependencyError: pandas is missing.
+        """
+        require("Info.to_pandas", "study", "pandas")
+        import pandas as pd
+
+        rounds = np.arange(first, first + len(self.loss))
+        index = pd.Index(rounds, name="round")
+        if self.loss.ndim == 2:
+            index = pd.MultiIndex.from_product([rounds, range(self.loss.shape[1])], names=["round", "member"])
+        columns: dict[str, Any] = {}
+        for name, value in self._asdict().items():
+            entries = {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {name: value}
+            for column, entry in entries.items():
+                columns |= {} if entry is None else _columns(column, entry.reshape(len(index), -1))
+        return pd.DataFrame(columns, index)
+
+
+def _columns(name: str, values: np.ndarray) -> dict[str, Any]:
+    """Columns of values [rows, numbers]."""
+    if name == "rejected_ids":
+        return {name: [row[row < np.uint32(2**32 - 1)] for row in values]}
+    return {name: values[:, 0]} if values.shape[1] == 1 else {f"{name}.{number}": column for number, column in enumerate(values.T)}
 
 
 class Evaluation(NamedTuple):

@@ -1,4 +1,4 @@
-"""Studies as users run them: the school protocol, training with progress, baselines, tables and plots."""
+"""Studies as users run them: the school protocol, training with progress, baselines, comparisons, tables and plots."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedjax_edu.study import multilevel
     from fedjax_edu.study.algorithms import AlgorithmsConfig, run_algorithms, tune_algorithms
+    from fedjax_edu.study.calibration import CalibrationReport, measure_calibration
+    from fedjax_edu.study.comparison import ModelComparison, compare
     from fedjax_edu.study.config import Config, SchoolsConfig
+    from fedjax_edu.study.fairness import FairnessReport, abroca, measure_fairness
     from fedjax_edu.study.folds import run_folds
     from fedjax_edu.study.profiling import Profile, profile
     from fedjax_edu.study.results import Result
@@ -16,19 +19,30 @@ if TYPE_CHECKING:
     from fedjax_edu.study.schools import prepare
     from fedjax_edu.study.searching import search
     from fedjax_edu.study.sweeping import Sweep, sweep
+    from fedjax_edu.study.tables import Table
+    from fedjax_edu.study.task_run import TaskRun
     from fedjax_edu.study.training import Trainer
     from fedjax_edu.study.trials import open_study
 
 __all__ = [
     "AlgorithmsConfig",
+    "CalibrationReport",
     "Config",
+    "FairnessReport",
+    "ModelComparison",
     "Profile",
     "Result",
     "RobustnessConfig",
     "SchoolsConfig",
     "SearchConfig",
     "Sweep",
+    "Table",
+    "TaskRun",
     "Trainer",
+    "abroca",
+    "compare",
+    "measure_calibration",
+    "measure_fairness",
     "multilevel",
     "open_study",
     "prepare",
@@ -45,14 +59,23 @@ __all__ = [
 
 _HOME = {
     "AlgorithmsConfig": "algorithms",
+    "CalibrationReport": "calibration",
     "Config": "config",
+    "FairnessReport": "fairness",
+    "ModelComparison": "comparison",
     "Profile": "profiling",
     "Result": "results",
     "RobustnessConfig": "robustness",
     "SchoolsConfig": "config",
     "SearchConfig": "school_search",
     "Sweep": "sweeping",
+    "Table": "tables",
+    "TaskRun": "task_run",
     "Trainer": "training",
+    "abroca": "fairness",
+    "compare": "comparison",
+    "measure_calibration": "calibration",
+    "measure_fairness": "fairness",
     "open_study": "trials",
     "prepare": "schools",
     "profile": "profiling",

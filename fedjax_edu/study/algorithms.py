@@ -14,13 +14,13 @@ from fedjax_edu.data import Task
 from fedjax_edu.study.choice import check_algorithm
 from fedjax_edu.study.config import Config, FederatedConfig, SchoolsConfig
 from fedjax_edu.study.estimates import Estimate, against
-from fedjax_edu.study.markdown import table
 from fedjax_edu.study.metrics import worst_tenth
 from fedjax_edu.study.processes import standard_output
-from fedjax_edu.study.report import counted, number, with_interval
+from fedjax_edu.study.report import with_interval
 from fedjax_edu.study.results import Predictions, collect
 from fedjax_edu.study.run_folder import RunFolder, versions
 from fedjax_edu.study.schools import FOLDS, SchoolData, population_of, prepare
+from fedjax_edu.study.tables import Table, counted, number
 from fedjax_edu.study.training import Trained, Trainer
 
 REFERENCE = "fedavg"
@@ -180,7 +180,7 @@ def _markdown(found: Mapping[str, Mapping[str, Score]], tasks: Sequence[Task], s
     return (
         f"Held-out schools, mean over {runs} [95 % over schools]. ▲ or ▼: above or below FedAvg on the same schools, the 95 % interval of "
         "the paired difference leaving out 0. Last column: the score that a tenth of the schools stay below, for each task in the order "
-        f"of the columns.\n\n{table(head, rows)}"
+        f"of the columns.\n\n{Table('', head, rows).markdown()}"
     )
 
 

@@ -9,6 +9,7 @@ from fedjax_edu.data import Task
 from fedjax_edu.study.estimates import Estimate
 from fedjax_edu.study.metrics import MIN_ROWS, Comparison
 from fedjax_edu.study.results import MODELS, TESTS, Result, Score, TaskResult
+from fedjax_edu.study.tables import number as number
 
 
 def show(result: Result, console: Console) -> None:
@@ -56,26 +57,6 @@ def share(comparison: Comparison) -> str:
     """The share of schools with its interval, in per cent."""
     low, high = comparison.wins_interval.low, comparison.wins_interval.high
     return f"{comparison.wins:.0%} [{low:.0%}, {high:.0%}]"
-
-
-def number(value: float) -> str:
-    """Three decimals without the leading zero, as tables of such scores are written.
-
-    >>> number(0.6934), number(-0.021), number(-10.25), number(-1e9), number(float("nan"))
-    ('.693', '-.021', '-10.250', '-1.0e+09', '–')
-    """
-    if math.isnan(value):
-        return "–"
-    return f"{value:.1e}" if abs(value) >= 1000 else f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"
-
-
-def counted(count: int, noun: str) -> str:
-    """A number of things in words.
-
-    >>> counted(1, "fold"), counted(3, "seed")
-    ('1 fold', '3 seeds')
-    """
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def with_interval(estimate: Estimate) -> str:

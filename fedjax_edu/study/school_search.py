@@ -14,12 +14,11 @@ from rich.console import Console
 from fedjax_edu.core.errors import ConfigError, check_integer, require
 from fedjax_edu.engine import Engine, State
 from fedjax_edu.study.config import Config, Count, SchoolsConfig
-from fedjax_edu.study.markdown import table
-from fedjax_edu.study.report import counted, number
 from fedjax_edu.study.results import collect
 from fedjax_edu.study.run_folder import RunFolder, to_json, versions
 from fedjax_edu.study.schools import SchoolData, population_of, prepare
 from fedjax_edu.study.searching import search
+from fedjax_edu.study.tables import Table, counted, number
 from fedjax_edu.study.training import Trained, Trainer
 from fedjax_edu.study.trials import SQLITE, open_study
 
@@ -206,5 +205,5 @@ def _markdown(found: dict[str, Any], config: SearchConfig) -> str:
     return (
         f"{counted(found['complete'], 'trial')} complete and {found['pruned']} pruned, {config.schools.rounds} rounds each. Value: mean "
         f"score over tasks on an inner split of fold {config.schools.fold}'s training schools. What the values of the complete trials "
-        f"vary with: {mattered or 'too few to say'}.\n\n{table(['trial', 'value', *names], rows)}"
+        f"vary with: {mattered or 'too few to say'}.\n\n{Table('', ['trial', 'value', *names], rows).markdown()}"
     )

@@ -36,8 +36,7 @@ def test_the_folder_holds_everything(finished):
         "metrics.jsonl",
         "timing.jsonl",
         "final.json",
-        "learning_curve.png",
-        "schools.png",
+        *(f"{name}.{suffix}" for name in ("learning_curve", "schools") for suffix in ("png", "pdf", "svg")),
     }
     assert {path.name for path in folder.iterdir()} == files
     for name in ("learning_curve.png", "schools.png"):
