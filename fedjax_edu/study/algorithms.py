@@ -17,10 +17,11 @@ from fedjax_edu.study.estimates import Estimate, against
 from fedjax_edu.study.metrics import worst_tenth
 from fedjax_edu.study.processes import standard_output
 from fedjax_edu.study.report import with_interval
-from fedjax_edu.study.results import Predictions, collect
+from fedjax_edu.study.results import collect
 from fedjax_edu.study.run_folder import RunFolder, versions
 from fedjax_edu.study.schools import FOLDS, SchoolData, population_of, prepare
 from fedjax_edu.study.tables import Table, counted, number
+from fedjax_edu.study.task_run import TaskRun
 from fedjax_edu.study.training import Trained, Trainer
 
 REFERENCE = "fedavg"
@@ -83,7 +84,7 @@ def run_algorithms(
     folder, console = RunFolder(workdir), console or standard_output()
     folder.write_json("config.json", config)
     folder.write_json("versions.json", versions())
-    runs: list[tuple[Predictions, ...]] = []
+    runs: list[tuple[TaskRun, ...]] = []
     fold_of_run = []
     for data, schools in splits(config.schools, seeds=seeds, folds=folds):
         outputs = {name: predict(data, dataclasses.replace(schools, federated=one)) for name, one in config.settings.items()}
@@ -150,7 +151,7 @@ def splits(config: SchoolsConfig, *, seeds: int, folds: int) -> Iterator[tuple[S
 
 
 def predict(data: SchoolData, config: SchoolsConfig) -> np.ndarray:
-    """Predictions for held-out schools of a federation trained as the configuration says, [rows, tasks] in raw units."""
+    """TaskRun for held-out schools of a federation trained as the configuration says, [rows, tasks] in raw units."""
     trainer = Trainer(data, config)
     engine, state = trainer.federation()
     state, _ = engine.run(state, rounds=config.rounds)

@@ -1,104 +1,131 @@
-"""What a federation is measured against without a network: a constant, ridge on all rows, ridge in every school."""
+"""What a federation is measured against without a network, fitted on training rows: each gives a function that predicts a side.
 
-from collections.abc import Iterator
+Predictions are float64 [rows of the side, tasks] in raw units, NaN where a row does not belong to a task.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fedjax_edu.data import Task
+from fedjax_edu.study import multilevel
 from fedjax_edu.study.schools import SchoolData, Side
 
+Predict = Callable[[Side], np.ndarray]
 ALPHAS = np.logspace(-2, 3, 12)
 
 
-def constant(data: SchoolData, side: Side) -> np.ndarray:
-    """The mean of the training targets for every row, float64 [rows, tasks] in raw units."""
+def constant(data: SchoolData) -> Predict:
+    """The mean of the training targets."""
     means = np.nanmean(data.targets[data.train.rows], axis=0)
-    return np.broadcast_to(means[None, :], (len(side.rows), len(data.tasks)))
+    return lambda side: np.where(np.isfinite(data.targets[side.rows]), means, np.nan)
 
 
-def ridge(data: SchoolData, side: Side) -> np.ndarray:
-    """Ridge regression, or logistic regression for a binary task, on all training rows in one place.
+def ridge(data: SchoolData) -> Predict:
+    """Ridge regression, or logistic regression for a binary task, on all training rows in one place."""
 
-    Args:
-        data: the split data.
-        side: which rows to predict.
+    def fit(task: Task, inputs: np.ndarray, targets: np.ndarray, schools: np.ndarray) -> Any:
+        fitted = _linear(task, inputs, targets)
+        return lambda rows, schools: _expected(task, fitted, rows)
 
-    Returns:
-        float64 [rows, tasks] in raw units; NaN where a row does not belong to a task.
-    """
-    predictions = np.full((len(side.rows), len(data.tasks)), np.nan)
+    return _by_task(data, fit, _encoded)
+
+
+def boosting(data: SchoolData) -> Predict:
+    """Histogram gradient boosting on all training rows in one place."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    def fit(task: Task, inputs: np.ndarray, targets: np.ndarray, schools: np.ndarray) -> Any:
+        kind = HistGradientBoostingClassifier if task.binary else HistGradientBoostingRegressor
+        fitted = kind(max_iter=150, learning_rate=0.06).fit(inputs, targets)
+        return lambda rows, schools: _expected(task, fitted, rows)
+
+    return _by_task(data, fit, _columns)
+
+
+def random_intercept(data: SchoolData) -> tuple[Predict, dict[str, float]]:
+    """The multilevel model with an intercept for each school, and the intraclass correlation of each task's targets."""
+    icc = {}
+
+    def fit(task: Task, inputs: np.ndarray, targets: np.ndarray, schools: np.ndarray) -> Any:
+        fitted = multilevel.random_intercept(inputs, targets, schools, binary=task.binary)
+        icc[task.name] = fitted.icc
+        return fitted.predict
+
+    return _by_task(data, fit, _encoded), icc
+
+
+def local_ridge(data: SchoolData) -> Predict:
+    """Ridge or logistic regression in every school alone; its mean where its targets do not vary, that of all where it has none."""
+    overall = constant(data)
+
+    def predict(side: Side) -> np.ndarray:
+        predictions = overall(side)
+        for position, task in enumerate(data.tasks):
+            inputs, columns = side.population.arrays["inputs"], _own(data, task)
+            wanted = np.isfinite(predictions[:, position])
+            for school in np.unique(side.school[wanted]):
+                tested = np.flatnonzero(wanted & (side.school == school))
+                trained, targets = _training_rows(data, position, school)
+                if targets.size and targets.min() == targets.max():
+                    predictions[tested, position] = targets[0]
+                elif targets.size:
+                    fitted = _linear(task, data.train.population.arrays["inputs"][trained][:, columns], targets)
+                    predictions[tested, position] = _expected(task, fitted, inputs[tested][:, columns])
+        return predictions
+
+    return predict
+
+
+def _by_task(data: SchoolData, fit: Callable[..., Any], inputs_of: Callable[[SchoolData, Side, Task], np.ndarray]) -> Predict:
+    """A model for each task, fitted on the training rows that belong to it."""
+    fitted = []
     for position, task in enumerate(data.tasks):
-        table = _Table(data, task)
-        wanted = table.has_target(side.rows)
-        fitted = _fit(task, table, data.train.rows[table.has_target(data.train.rows)])
-        predictions[wanted, position] = _predict(task, fitted, table.inputs(side.rows[wanted]))
-    return predictions
+        rows, targets = _training_rows(data, position)
+        fitted.append(fit(task, inputs_of(data, data.train, task)[rows], targets, data.train.school[rows]))
+
+    def predict(side: Side) -> np.ndarray:
+        predictions = np.full((len(side.rows), len(data.tasks)), np.nan)
+        for position, (task, expected) in enumerate(zip(data.tasks, fitted, strict=True)):
+            wanted = np.isfinite(data.targets[side.rows, position])
+            predictions[wanted, position] = expected(inputs_of(data, side, task)[wanted], side.school[wanted])
+        return predictions
+
+    return predict
 
 
-def local_ridge(data: SchoolData, side: Side) -> np.ndarray:
-    """The same in every school alone, fitted on its own training rows; the mean of all where a school has too few of them.
-
-    Returns:
-        float64 [rows, tasks] in raw units; NaN where a row does not belong to a task.
-    """
-    predictions = np.where(np.isfinite(data.targets[side.rows]), constant(data, side), np.nan)
-    for position, task in enumerate(data.tasks):
-        table = _Table(data, task)
-        for tested, trained in _schools(table, side, data.train):
-            targets = table.targets(trained)
-            if len(targets) < 2 or targets.min() == targets.max():
-                predictions[tested, position] = targets.mean() if len(targets) else predictions[tested, position]
-                continue
-            fitted = _fit(task, table, trained)
-            predictions[tested, position] = _predict(task, fitted, table.inputs(side.rows[tested]))
-    return predictions
+def _training_rows(data: SchoolData, position: int, school: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Positions on the training side of the rows that belong to a task, of one school or all, and their targets."""
+    targets = data.targets[data.train.rows, position]
+    own = np.isfinite(targets) if school is None else np.isfinite(targets) & (data.train.school == school)
+    return np.flatnonzero(own), targets[own]
 
 
-class _Table:
-    """The inputs of one task's study as a plain table of numbers and codes, addressed by row number among all examples."""
-
-    def __init__(self, data: SchoolData, task: Task):
-        self._targets = data.targets[:, data.tasks.index(task)]
-        arrays, rows = data.population.arrays, np.flatnonzero(np.isfinite(self._targets))
-        own = [feature for feature in data.encoding.schema.features if feature.study == task.study]
-        shown = {name: known[rows].any() for name, known in arrays["present"].items()}  # a number may be hidden from a task
-        seen = [feature.name for feature in own if feature.kind == "number" and shown[feature.name]]
-        numbers = [np.where(arrays["present"][name], arrays["numbers"][name], np.nan) for name in seen]
-        codes = [arrays["categories"][feature.name] for feature in own if feature.kind == "category"]
-        self._inputs, self.numbers = np.stack([*numbers, *codes], axis=1).astype(np.float64), len(numbers)
-
-    def has_target(self, rows: np.ndarray) -> np.ndarray:
-        return np.isfinite(self._targets[rows])
-
-    def targets(self, rows: np.ndarray) -> np.ndarray:
-        return self._targets[rows]
-
-    def inputs(self, rows: np.ndarray) -> np.ndarray:
-        return self._inputs[rows]
+def _own(data: SchoolData, task: Task) -> np.ndarray:
+    """Encoded columns of the task's study."""
+    return np.flatnonzero(np.array(data.encoding.column_studies) == task.study)
 
 
-def _schools(table: _Table, side: Side, train: Side) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For each school with something to predict: positions in `side`, and rows to train on."""
-    tested, trained = table.has_target(side.rows), table.has_target(train.rows)
-    for school in np.unique(side.school[tested]):
-        yield np.flatnonzero(tested & (side.school == school)), train.rows[trained & (train.school == school)]
+def _encoded(data: SchoolData, side: Side, task: Task) -> np.ndarray:
+    return side.population.arrays["inputs"][:, _own(data, task)].astype(np.float64)
 
 
-def _fit(task: Task, table: _Table, rows: np.ndarray) -> Any:
-    from sklearn.compose import make_column_transformer
-    from sklearn.impute import SimpleImputer
+def _columns(data: SchoolData, side: Side, task: Task) -> np.ndarray:
+    """Numbers and codes of the task's study as they are, NaN where missing."""
+    arrays, columns = data.population.arrays, []
+    for feature in data.encoding.schema.features:
+        if feature.study == task.study and feature.kind != "text":
+            values = arrays["numbers" if feature.kind == "number" else "categories"][feature.name][side.rows]
+            columns.append(np.where(arrays["present"][feature.name][side.rows], values, np.nan))
+    return np.stack(columns, axis=1)
+
+
+def _linear(task: Task, inputs: np.ndarray, targets: np.ndarray) -> Any:
     from sklearn.linear_model import LogisticRegression, RidgeCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-    numbers = make_pipeline(SimpleImputer(add_indicator=True, keep_empty_features=True), StandardScaler())
-    codes = OneHotEncoder(handle_unknown="ignore", min_frequency=min(5, len(rows)))
-    inputs, width = table.inputs(rows), table.numbers
-    columns = make_column_transformer((numbers, slice(0, width)), (codes, slice(width, inputs.shape[1])))
-    model = LogisticRegression(max_iter=500) if task.binary else RidgeCV(ALPHAS)
-    return make_pipeline(columns, model).fit(inputs, table.targets(rows))
+    return (LogisticRegression(max_iter=500) if task.binary else RidgeCV(ALPHAS)).fit(inputs, targets)
 
 
-def _predict(task: Task, fitted: Any, inputs: np.ndarray) -> np.ndarray:
+def _expected(task: Task, fitted: Any, inputs: np.ndarray) -> np.ndarray:
     return fitted.predict_proba(inputs)[:, 1] if task.binary else fitted.predict(inputs)

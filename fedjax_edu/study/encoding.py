@@ -35,6 +35,11 @@ class Encoding:
         return names
 
     @property
+    def column_studies(self) -> list[str]:
+        """The study of each encoded column."""
+        return [feature.study for feature in self._features for _ in range(self._width(feature))]
+
+    @property
     def products(self) -> list[tuple[int, int]]:
         """Pairs of columns for varying slopes: every number with every level of the same study's categories.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedjax_edu.study import metrics
-from fedjax_edu.study.results import Predictions
+from fedjax_edu.study.task_run import TaskRun
 
 RESAMPLES = 200  # an AUC is sorted anew for each draw, run and model
 
@@ -31,7 +31,7 @@ def by_fold(values: np.ndarray, folds: Sequence[int]) -> tuple[float, ...]:
     return tuple(float(values[np.array(folds) == fold].mean()) for fold in sorted(set(folds)))
 
 
-def scores(runs: Sequence[Predictions], folds: Sequence[int], models: Sequence[str]) -> dict[str, Estimate]:
+def scores(runs: Sequence[TaskRun], folds: Sequence[int], models: Sequence[str]) -> dict[str, Estimate]:
     """Mean scores of models over runs of one task.
 
     Args:
@@ -43,9 +43,7 @@ def scores(runs: Sequence[Predictions], folds: Sequence[int], models: Sequence[s
     return {model: _estimate(found[:, number], draws[:, number], folds) for number, model in enumerate(models)}
 
 
-def against(
-    runs: Sequence[Predictions], folds: Sequence[int], models: Sequence[str], reference: str
-) -> dict[str, tuple[Estimate, Estimate]]:
+def against(runs: Sequence[TaskRun], folds: Sequence[int], models: Sequence[str], reference: str) -> dict[str, tuple[Estimate, Estimate]]:
     """Mean scores, and how far they lie above those of one of the models on the same rows and under the same draws."""
     found, draws, base = _found(runs, models), _draws(runs, models), list(models).index(reference)
     apart, drawn_apart = (values - values[:, base : base + 1] for values in (found, draws))
@@ -59,11 +57,11 @@ def _estimate(found: np.ndarray, draws: np.ndarray, folds: Sequence[int]) -> Est
     return Estimate(float(found.mean()), metrics.interval(draws), by_fold(found, folds))
 
 
-def _found(runs: Sequence[Predictions], models: Sequence[str]) -> np.ndarray:
+def _found(runs: Sequence[TaskRun], models: Sequence[str]) -> np.ndarray:
     return np.array([[run.score(model) for model in models] for run in runs])
 
 
-def _draws(runs: Sequence[Predictions], models: Sequence[str]) -> np.ndarray:
+def _draws(runs: Sequence[TaskRun], models: Sequence[str]) -> np.ndarray:
     """Mean scores under draws, [draws, models]; schools are drawn for all runs at once, since their pupils test in several."""
     school = np.concatenate([run.school for run in runs])
     cuts = np.cumsum([len(run.school) for run in runs])[:-1]

@@ -7,19 +7,39 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from fedjax_edu.core.errors import ArgumentError
-from fedjax_edu.data import Population, Task
-from fedjax_edu.study import metrics
+from fedjax_edu.data import Population
+from fedjax_edu.study import metrics, plots
+from fedjax_edu.study.calibration import CalibrationReport, measure_calibration
+from fedjax_edu.study.comparison import ModelComparison, compare
 from fedjax_edu.study.config import SchoolsConfig
-from fedjax_edu.study.estimates import Estimate, by_fold, scores
-from fedjax_edu.study.processes import standard_output
-from fedjax_edu.study.report import number, with_interval
+from fedjax_edu.study.fairness import measure_fairness
+from fedjax_edu.study.processes import is_first, standard_output
 from fedjax_edu.study.results import MODELS, TESTS, Result
 from fedjax_edu.study.run import run_schools
-from fedjax_edu.study.run_folder import RunFolder
+from fedjax_edu.study.run_folder import RunFolder, versions
 from fedjax_edu.study.schools import FOLDS, population_of
+from fedjax_edu.study.tables import Estimated, Table, counted
+from fedjax_edu.study.task_run import TaskRun
+
+ENOUGH = 3  # seeds, for a number that is reported
+ALL_TASKS = "all of a school's tasks"
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldsReport:
+    """What runs over folds and seeds found.
+
+    Attributes:
+        comparisons: of all models, by test.
+        calibration: on held-out schools.
+        tables: everything as tables, by the name of their files.
+    """
+
+    comparisons: dict[str, ModelComparison]
+    calibration: CalibrationReport
+    tables: dict[str, Table]
 
 
 def run_folds(
@@ -30,20 +50,17 @@ def run_folds(
     folds: int = FOLDS,
     population: Population | None = None,
     console: Console | None = None,
-) -> dict[str, object]:
-    """Runs every fold with every seed, then prints means over folds for each task, test and model.
+) -> FoldsReport:
+    """Runs every fold with every seed, then compares all models on both tests.
 
     Args:
         config: the one configuration; its fold is replaced, its seed is the first.
-        workdir: holds ``fold1-seed0`` and so on, and ``folds.json``.
+        workdir: holds ``fold1-seed0`` and so on, ``folds.json``, ``report.md``, the folder ``tables`` with each table as CSV and LaTeX, and
+            a reliability plot for each binary task.
         seeds: how many seeds, from the configuration's own upwards.
         folds: how many of the five folds, from the first.
         population: made from tables; None loads the studies that the configuration names.
         console: where progress and tables go; None is standard output.
-
-    Returns:
-        What ``folds.json`` holds: ``{test: {task: {model: Estimate}}}`` and the share of schools where the federated model
-        is at least as good as local-only.
 
     Raises:
         ArgumentError: seeds or folds out of range, or a folder that cannot be written.
@@ -60,63 +77,83 @@ def run_folds(
             console.rule(f"fold {fold}, seed {seed}")
             run = dataclasses.replace(config, fold=fold, seed=seed)
             results.append(run_schools(run, Path(workdir) / f"fold{fold}-seed{seed}", console, population=population))
-    tasks = results[0].compared
-    summary: dict[str, object] = {test: _estimates(results, test) for test in TESTS}
-    summary["federated_at_least_local"] = {
-        "all tasks": _wins(results, [result.federated_at_least_local for result in results]),
-        **{task.name: _wins(results, [result.tasks[task.name].federated_at_least_local for result in results]) for task in tasks},
-    }
-    folder.write_json("folds.json", summary)
-    _show(summary, tasks, console)
-    return summary
+    report = summarise(results, min(seeds, ENOUGH))
+    folder.write_json("folds.json", report.comparisons)
+    folder.write_text("report.md", _markdown(report, population, seeds, folds))
+    files = RunFolder(Path(workdir) / "tables")
+    for name, table in report.tables.items():
+        files.write_text(f"{name}.csv", table.csv())
+        files.write_text(f"{name}.tex", table.latex())
+        console.print(f"\n{table.markdown()}", highlight=False, markup=False, soft_wrap=True)
+    for task in report.calibration.reliability if is_first() else ():
+        plots.reliability(folder.path / f"reliability-{task}.png", report.calibration, task)
+    return report
 
 
-def _estimates(results: Sequence[Result], test: str) -> dict[str, dict[str, Estimate]]:
-    """``{task: {model: Estimate}}`` of one test."""
-    folds, estimates = [result.fold for result in results], {}
-    for position, task in enumerate(results[0].compared):
-        runs = [result.predictions[test][position] for result in results]
-        estimates[task.name] = scores(runs, folds, [model for model in MODELS if all(model in run.models for run in runs)])
-    return estimates
+def summarise(results: Sequence[Result], seeds_at_least: int = ENOUGH) -> FoldsReport:
+    """Tables over runs.
 
-
-def _wins(results: Sequence[Result], comparisons: Sequence[metrics.Comparison | None]) -> Estimate | None:
-    """Share of schools where the federated model is at least as good as local-only; None where schools are too small."""
-    pairs = zip(results, comparisons, strict=True)
-    found = [(result.fold, comparison) for result, comparison in pairs if comparison is not None and comparison.schools]
-    if not found:
-        return None
-    wins = np.array([comparison.wins for _, comparison in found])
-    interval = metrics.Interval(
-        *(float(np.mean([getattr(comparison.wins_interval, end) for _, comparison in found])) for end in ("low", "high"))
-    )
-    return Estimate(float(wins.mean()), interval, by_fold(wins, [fold for fold, _ in found]))
-
-
-def _show(summary: dict[str, object], tasks: Sequence[Task], console: Console) -> None:
+    Args:
+        results: of every fold and seed.
+        seeds_at_least: how many seeds each fold must have.
+    """
+    runs = {test: _complete([run for result in results for run in result.predictions[test]]) for test in TESTS}
+    comparisons = {test: compare(of_test, seeds_at_least=seeds_at_least) for test, of_test in runs.items()}
+    calibration = measure_calibration([run for run in runs["held_out"] if run.task.binary]) if _binary(runs["held_out"]) else None
+    tables = {"tasks": _tasks(results)}
     for test, title in TESTS.items():
-        table = Table(title=f"\n{title}: mean over folds [95 % over schools]", title_justify="left", title_style="bold")
-        table.add_column("task")
-        table.add_column("model")
-        table.add_column("score", justify="right")
-        table.add_column("each fold")
-        estimates: dict[str, dict[str, Estimate]] = summary[test]  # type: ignore[assignment]
-        for task in tasks:
-            for model, estimate in estimates[task.name].items():
-                title_cell = task.title if model == "federated" else ""
-                table.add_row(title_cell, MODELS[model], with_interval(estimate), _folds(estimate))
-            table.add_section()
-        console.print(table)
-    table = Table(title="\nFederated at least as good as local-only, share of schools", title_justify="left", title_style="bold")
-    for column in ("task", "share", "each fold"):
-        table.add_column(column)
-    wins: dict[str, Estimate | None] = summary["federated_at_least_local"]  # type: ignore[assignment]
-    titles = {"all tasks": "all of a school's tasks", **{task.name: task.title for task in tasks}}
-    for name, title in titles.items():
-        if (share := wins[name]) is not None:
-            table.add_row(title, with_interval(share), _folds(share))
-    console.print(table)
+        for name, table in {"scores": comparisons[test].table(MODELS), "schools": comparisons[test].schools_table(MODELS)}.items():
+            tables[f"{name}_{test}"] = dataclasses.replace(table, title=f"{table.title}: {title}")
+    tables["federated_at_least_local"] = _wins(results)
+    if calibration is not None:
+        tables["calibration"] = calibration.table(MODELS)
+    tables["groups"] = measure_fairness(runs["held_out"], ["federated"]).table(MODELS)
+    return FoldsReport(comparisons, calibration or CalibrationReport({}, {}, {}), tables)
 
 
-def _folds(estimate: Estimate) -> str:
-    return "  ".join(map(number, estimate.folds))
+def _binary(runs: Sequence[TaskRun]) -> bool:
+    return any(run.task.binary for run in runs)
+
+
+def _complete(runs: Sequence[TaskRun]) -> list[TaskRun]:
+    """Runs cut to the models that all of them have: an interrupted one lacks some."""
+    common = [model for model in runs[0].models if all(model in run.models for run in runs)]
+    return [dataclasses.replace(run, models={model: run.models[model] for model in common}) for run in runs]
+
+
+def _tasks(results: Sequence[Result]) -> Table:
+    """What is predicted, for how many rows and schools, and how much schools differ."""
+    rows: list[tuple[str, str, int, int, float]] = []
+    for position, task in enumerate(results[0].compared):
+        once = [result.predictions["held_out"][position] for result in results if result.seed == results[0].seed]
+        schools = len(np.unique(np.concatenate([run.school for run in once])))
+        icc = [result.icc[task.name] for result in results if task.name in result.icc]
+        rows.append((task.title, task.unit, sum(run.rows for run in once), schools, float(np.mean(icc)) if icc else float("nan")))
+    note = "ICC: share of the variance that lies between schools, in the multilevel model without inputs; of log-odds for a yes or no."
+    return Table("Tasks", ("task", "unit", "rows", "schools", "ICC"), rows, note)
+
+
+def _wins(results: Sequence[Result]) -> Table:
+    """Shares of schools where the federated model is at least as good as local-only."""
+    comparisons = {ALL_TASKS: [result.federated_at_least_local for result in results]}
+    comparisons |= {task.title: [result.tasks[task.name].federated_at_least_local for result in results] for task in results[0].compared}
+    rows = []
+    for title, each in comparisons.items():
+        found = [one for one in each if one is not None and one.schools]
+        if found:
+            ends = [float(np.mean([getattr(one.wins_interval, end) for one in found])) for end in ("low", "high")]
+            rows.append((title, Estimated(float(np.mean([one.wins for one in found])), *ends), len(found)))
+    note = f"Within-school test, schools with at least {metrics.MIN_ROWS} test rows; ties count half. Means over runs [95 % over schools]."
+    return Table("Federated at least as good as local-only, share of schools", ("task", "share", "runs"), rows, note)
+
+
+def _markdown(report: FoldsReport, population: Population, seeds: int, folds: int) -> str:
+    installed = ", ".join(f"{name} {version}" for name, version in versions().items())
+    head = (
+        f"{population.num_clients:,} schools, {population.num_examples:,} examples; {counted(folds, 'fold')} by school and "
+        f"{counted(seeds, 'seed')}. Models other than the local-only ones see all training schools; the federated model's schools share "
+        f"parameters, never rows.\n\nMade with {installed}.\n"
+    )
+    return "\n".join(
+        [head, *(f"## {table.title}\n\n{dataclasses.replace(table, title='').markdown()}" for table in report.tables.values())]
+    )

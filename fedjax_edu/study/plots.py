@@ -13,8 +13,9 @@ from fedjax_edu.study.federation import History
 from fedjax_edu.study.figures import COLOURS, GREY, ONE_COLUMN, SMALL, TEXT, TWO_COLUMNS, figure, line_style
 from fedjax_edu.study.metrics import MIN_ROWS
 from fedjax_edu.study.report import share
-from fedjax_edu.study.results import MODELS, Predictions, Result
+from fedjax_edu.study.results import MODELS, Result
 from fedjax_edu.study.tables import number
+from fedjax_edu.study.task_run import TaskRun
 
 _LINE = 1.25 * SMALL  # points from one line of small print to the next
 
@@ -46,7 +47,7 @@ def learning_curve(path: Path, history: History, result: Result) -> None:
         drawn.legend(loc="outside lower center", ncols=4)
 
 
-def schools(path: Path, held_out: Sequence[Predictions], within: Sequence[Predictions], result: Result) -> None:
+def schools(path: Path, held_out: Sequence[TaskRun], within: Sequence[TaskRun], result: Result) -> None:
     """One panel a task, one point a school: the federated model against the local-only one where schools have enough test rows.
 
     Where no school has enough rows within, held-out schools are shown: the federated model against pooled ridge.
@@ -89,7 +90,7 @@ def reliability(path: Path, report: CalibrationReport, task: str, titles: Mappin
         drawn.legend(loc="outside lower center", ncols=2)
 
 
-def _scatter(axis: Any, task: Task, predictions: Predictions, other: str, lines: list[str]) -> None:
+def _scatter(axis: Any, task: Task, predictions: TaskRun, other: str, lines: list[str]) -> None:
     """A panel with its small print between title and points, where nothing is drawn."""
     scores = [predictions.by_school(model) if model in predictions.models else {} for model in (other, "federated")]
     common = sorted(scores[0].keys() & scores[1].keys())

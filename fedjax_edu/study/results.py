@@ -7,43 +7,21 @@ import numpy as np
 
 from fedjax_edu.data import Task
 from fedjax_edu.study import metrics
-from fedjax_edu.study.schools import SchoolData, Side
+from fedjax_edu.study.schools import SchoolData, Side, groups_of
+from fedjax_edu.study.task_run import TaskRun
 
 MODELS = {
     "federated": "federated",
     "pooled": "pooled, same network",
     "local_network": "local-only network",
     "local_ridge": "local-only ridge",
+    "random_intercept": "random intercept",
+    "boosting": "gradient boosting",
     "ridge": "ridge",
     "constant": "constant",
 }
 LOCAL = ("local_network", "local_ridge")
 TESTS = {"held_out": "held-out schools", "within": "within-school test"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Predictions:
-    """Predictions of one task by several models on the same rows, in raw units.
-
-    Attributes:
-        task: what is predicted.
-        school: id of the school of each row, [n].
-        targets: [n].
-        models: predictions [n] by model.
-    """
-
-    task: Task
-    school: np.ndarray
-    targets: np.ndarray
-    models: Mapping[str, np.ndarray]
-
-    def score(self, model: str, weights: np.ndarray | None = None) -> float:
-        """R² or AUC over all rows."""
-        return metrics.score(self.task, self.targets, self.models[model], weights)
-
-    def by_school(self, model: str) -> dict[int, float]:
-        """R² or AUC of every school with enough rows."""
-        return metrics.by_school(self.task, self.school, self.targets, self.models[model])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +69,7 @@ class Result:
         bytes_down: bytes that schools received.
         tasks: results by task.
         federated_at_least_local: federated against local-only, a school's score being the mean over its tasks.
+        icc: intraclass correlation of each task's targets in the training schools.
         predictions: ``{test: one entry a task}``.
     """
 
@@ -102,7 +81,8 @@ class Result:
     bytes_down: int
     tasks: dict[str, TaskResult]
     federated_at_least_local: metrics.Comparison | None
-    predictions: dict[str, tuple[Predictions, ...]]
+    icc: dict[str, float]
+    predictions: dict[str, tuple[TaskRun, ...]]
 
     @property
     def compared(self) -> tuple[Task, ...]:
@@ -114,18 +94,27 @@ class Result:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "predictions"}
 
 
-def collect(data: SchoolData, side: Side, models: Mapping[str, np.ndarray]) -> tuple[Predictions, ...]:
-    """Predictions [rows of the side, tasks] of each model, divided by task and cut to the rows that belong to it."""
+def collect(data: SchoolData, side: Side, models: Mapping[str, np.ndarray]) -> tuple[TaskRun, ...]:
+    """TaskRun [rows of the side, tasks] of each model, divided by task and cut to the rows that belong to it."""
     collected = []
     for position, task in enumerate(data.tasks):
-        targets = data.targets[side.rows, position]
-        rows = np.isfinite(targets)
-        own = {name: values[rows, position] for name, values in models.items()}
-        collected.append(Predictions(task, side.school[rows], targets[rows], own))
+        rows = np.flatnonzero(np.isfinite(data.targets[side.rows, position]))
+        whole = side.rows[rows]
+        run = TaskRun(
+            task=task,
+            fold=data.fold,
+            seed=data.seed,
+            school=side.school[rows],
+            targets=data.targets[whole, position],
+            models={name: values[rows, position] for name, values in models.items()},
+            groups={group: values[whole] for group, values in groups_of(data.population, task).items()},
+            student=data.students[whole],
+        )
+        collected.append(run)
     return tuple(collected)
 
 
-def task_result(held_out: Predictions, within: Predictions) -> TaskResult:
+def task_result(held_out: TaskRun, within: TaskRun) -> TaskResult:
     """Scores and comparison of one task from its predictions on both tests."""
     local = stronger_local(within)
     return TaskResult(
@@ -137,7 +126,7 @@ def task_result(held_out: Predictions, within: Predictions) -> TaskResult:
     )
 
 
-def stronger_local(within: Predictions) -> str | None:
+def stronger_local(within: TaskRun) -> str | None:
     """The local-only model with the higher mean over schools, over all rows where no school has enough; None without any."""
 
     def strength(model: str) -> float:
@@ -147,7 +136,7 @@ def stronger_local(within: Predictions) -> str | None:
     return max((model for model in LOCAL if model in within.models), key=strength, default=None)
 
 
-def over_tasks(within: Sequence[Predictions]) -> metrics.Comparison | None:
+def over_tasks(within: Sequence[TaskRun]) -> metrics.Comparison | None:
     """Federated against local-only by school: the mean difference over the tasks for which the school has enough rows."""
     pairs = [(one.by_school("federated"), one.by_school(local)) for one in within if (local := stronger_local(one))]
     if not pairs:
@@ -160,5 +149,5 @@ def over_tasks(within: Sequence[Predictions]) -> metrics.Comparison | None:
     return metrics.compare(difference, dict.fromkeys(schools, 0.0))
 
 
-def _scores(predictions: Predictions) -> dict[str, Score]:
+def _scores(predictions: TaskRun) -> dict[str, Score]:
     return {model: Score(predictions.score(model), metrics.worst_tenth(predictions.by_school(model))) for model in predictions.models}

@@ -18,10 +18,11 @@ from fedjax_edu.study.config import Config, SchoolsConfig
 from fedjax_edu.study.estimates import Estimate, scores
 from fedjax_edu.study.processes import standard_output
 from fedjax_edu.study.report import with_interval
-from fedjax_edu.study.results import Predictions, collect
+from fedjax_edu.study.results import collect
 from fedjax_edu.study.run_folder import RunFolder, versions
 from fedjax_edu.study.schools import FOLDS, SchoolData
 from fedjax_edu.study.tables import Table, counted
+from fedjax_edu.study.task_run import TaskRun
 from fedjax_edu.study.training import Trained, Trainer
 
 STUDY = "star"
@@ -129,7 +130,7 @@ def run_robustness(
     folder, console = RunFolder(workdir), console or standard_output()
     folder.write_json("config.json", config)
     folder.write_json("versions.json", versions())
-    runs: list[tuple[Predictions, ...]] = []
+    runs: list[tuple[TaskRun, ...]] = []
     fold_of_run = []
     for data, schools in splits(config.schools, seeds=seeds, folds=folds):
         outputs = {}
@@ -152,7 +153,7 @@ def run_robustness(
 
 
 def attacked(data: SchoolData, config: RobustnessConfig, rule: str, attack: str) -> np.ndarray:
-    """Predictions for held-out schools of STAR's federation under an attack, [rows, tasks] in raw units.
+    """TaskRun for held-out schools of STAR's federation under an attack, [rows, tasks] in raw units.
 
     Args:
         data: the split; its training schools of STAR take part.

@@ -65,8 +65,8 @@ def run_schools(
     if profiled:
         profile(*federation, folder.path / "profile").show(console)
     with stoppable(console) as interruption:
-        predictions, history = _train_all(trainer, federation, folder, console, interruption)
-    result = _result(data, config, predictions, history, interruption.requested)
+        predictions, icc, history = _train_all(trainer, federation, folder, console, interruption)
+    result = _result(data, config, predictions, icc, history, interruption.requested)
     folder.write_json("final.json", result.summary())
     if is_first():
         plots.learning_curve(folder.path / "learning_curve.png", history, result)
@@ -81,7 +81,7 @@ Outputs = dict[str, dict[str, np.ndarray]]  # test -> model -> [rows, tasks] in 
 
 def _train_all(
     trainer: Trainer, federation: tuple[Engine, State], folder: RunFolder, console: Console, interruption: Interruption
-) -> tuple[Outputs, History]:
+) -> tuple[Outputs, dict[str, float], History]:
     """The federation first; then the alternatives, unless the user has asked to stop."""
     data, config = trainer.data, trainer.config
     engine, state = federation
@@ -94,6 +94,7 @@ def _train_all(
         engine, state, rounds=config.rounds, chunk=config.chunk, folder=folder, console=console, interruption=interruption, score=score
     )
     outputs: Outputs = {test: {} for test in data.sides}
+    icc: dict[str, float] = {}
 
     def add(model: str, predict: Callable[[Side], np.ndarray], tests: tuple[str, ...] = ("held_out", "within")) -> None:
         for test in tests:
@@ -102,27 +103,36 @@ def _train_all(
     def network(trained: Trained | Personalised) -> Callable[[Side], np.ndarray]:
         return lambda side: _decoded(data, trained, side)
 
+    def add_random_intercept() -> None:
+        predict, correlations = baselines.random_intercept(data)
+        icc.update(correlations)
+        add("random_intercept", predict)
+
     add("federated", network(trainer.personalised(Trained(engine, state, trainer.predict))))
     steps: list[tuple[str, Callable[[], Any]]] = [
         ("pooled", lambda: add("pooled", network(trainer.personalised(trainer.pooled())))),
         ("local-only network", lambda: add("local_network", network(trainer.local_only()), ("within",))),
-        ("local-only ridge", lambda: add("local_ridge", lambda side: baselines.local_ridge(data, side), ("within",))),
-        ("ridge", lambda: add("ridge", lambda side: baselines.ridge(data, side))),
-        ("constant", lambda: add("constant", lambda side: baselines.constant(data, side))),
+        ("local-only ridge", lambda: add("local_ridge", baselines.local_ridge(data), ("within",))),
+        ("random intercept", add_random_intercept),
+        ("gradient boosting", lambda: add("boosting", baselines.boosting(data))),
+        ("ridge", lambda: add("ridge", baselines.ridge(data))),
+        ("constant", lambda: add("constant", baselines.constant(data))),
     ]
     for title, step in steps:
         if interruption.requested:
             break
         console.print(f"baseline: {title}", highlight=False)
         step()
-    return outputs, history
+    return outputs, icc, history
 
 
 def _decoded(data: SchoolData, trained: Trained | Personalised, side: Side) -> np.ndarray:
     return data.encoding.decode(trained.outputs(side))
 
 
-def _result(data: SchoolData, config: SchoolsConfig, outputs: Outputs, history: History, interrupted: bool) -> Result:
+def _result(
+    data: SchoolData, config: SchoolsConfig, outputs: Outputs, icc: dict[str, float], history: History, interrupted: bool
+) -> Result:
     predictions = {test: collect(data, side, outputs[test]) for test, side in data.sides.items()}
     pairs = zip(data.tasks, predictions["held_out"], predictions["within"], strict=True)
     return Result(
@@ -134,6 +144,7 @@ def _result(data: SchoolData, config: SchoolsConfig, outputs: Outputs, history: 
         bytes_down=history.total("bytes_down"),
         tasks={task.name: task_result(held_out, within) for task, held_out, within in pairs},
         federated_at_least_local=over_tasks(predictions["within"]),
+        icc=icc,
         predictions=predictions,
     )
 

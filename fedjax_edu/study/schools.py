@@ -46,6 +46,8 @@ class SchoolData:
         held_out: all pupils of the held-out schools.
         targets: raw targets of all examples, float64 [rows, tasks].
         classrooms: classrooms of the largest school.
+        fold: that is held out.
+        seed: of the draw of pupils.
     """
 
     population: Population
@@ -55,11 +57,18 @@ class SchoolData:
     held_out: Side
     targets: np.ndarray
     classrooms: int
+    fold: int
+    seed: int
 
     @property
     def tasks(self) -> tuple[Task, ...]:
         """What is to be predicted, in the order of all arrays [..., tasks]."""
         return self.encoding.schema.tasks
+
+    @property
+    def students(self) -> np.ndarray:
+        """Who each example is about, [rows]."""
+        return students_of(self.population)
 
     @property
     def sides(self) -> dict[str, Side]:
@@ -107,13 +116,32 @@ def prepare(population: Population, fold: int, seed: int, *, validation: bool = 
         held_out=_side(held_out, arrays),
         targets=raw_targets(population),
         classrooms=int(arrays["classroom"].max()) + 1,
+        fold=fold,
+        seed=seed,
     )
+
+
+def students_of(population: Population) -> np.ndarray:
+    """Who each row is about; where nobody says so, every row is somebody else."""
+    return population.arrays.get("unit", np.arange(population.num_examples))
+
+
+def groups_of(population: Population, task: Task) -> dict[str, np.ndarray]:
+    """The groups of students that fairness is reported for: levels as words, or numbers, NaN where missing, [rows] each."""
+    schema, arrays, found = schema_of(population), population.arrays, {}
+    features = {feature.name: feature for feature in schema.features if feature.study == task.study}
+    for group, names in schema.groups.items():
+        for feature in (features[name] for name in names if name in features):
+            if feature.kind == "number":
+                found[group] = np.where(arrays["present"][feature.name], arrays["numbers"][feature.name], np.nan)
+            else:
+                found[group] = np.array([*feature.levels, ""])[arrays["categories"][feature.name]]  # -1 is missing
+    return found
 
 
 def _index(population: Population) -> Population:
     """All examples as row numbers."""
-    rows = np.arange(population.num_examples)
-    arrays = {"row": rows, "pupil": population.arrays.get("unit", rows)}
+    arrays = {"row": np.arange(population.num_examples), "pupil": students_of(population)}
     study = population.attributes.get("study", np.zeros(population.num_clients, np.int32))
     return Population.from_arrays(arrays, population.offsets, ids=population.ids, attributes={"study": study})
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from fedjax_edu.core.errors import DataError
 from fedjax_edu.data.schema import Task
+from fedjax_edu.study import metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,14 @@ class TaskRun:
     def rows(self) -> int:
         """How many there are."""
         return len(self.targets)
+
+    def score(self, model: str, weights: np.ndarray | None = None) -> float:
+        """R² or AUC over all rows, each counted as often as `weights` [n] says."""
+        return metrics.score(self.task, self.targets, self.models[model], weights)
+
+    def by_school(self, model: str) -> dict[int, float]:
+        """R² or AUC of every school with enough rows."""
+        return metrics.by_school(self.task, self.school, self.targets, self.models[model])
 
     def _columns(self) -> dict[str, np.ndarray]:
         columns = {"school": self.school, **{f"models.{name}": values for name, values in self.models.items()}}

@@ -9,7 +9,8 @@ from rich.console import Console
 
 import fedjax_edu as fe
 from fedjax_edu.study import estimates, folds, report
-from fedjax_edu.study.results import Predictions, Result, over_tasks, task_result
+from fedjax_edu.study.results import Result, over_tasks, task_result
+from fedjax_edu.study.task_run import TaskRun
 from tests.study.small import NAMES, TASKS
 
 
@@ -25,13 +26,13 @@ def made_up(fold: int, seed: int) -> Result:
             targets = (signal > 0).astype(float) if task.binary else signal
             errors = {"federated": 0.5, "local_ridge": 1.0, "ridge": 1.0, "constant": 2.0}
             of_tasks.append(
-                Predictions(task, school, targets, {name: signal + error * rng.normal(size=200) for name, error in errors.items()})
+                TaskRun(task, fold, seed, school, targets, {name: signal + error * rng.normal(size=200) for name, error in errors.items()})
             )
         predictions[test] = tuple(of_tasks)
     tasks = {
         task.name: task_result(*(predictions[test][position] for test in ("held_out", "within"))) for position, task in enumerate(TASKS)
     }
-    return Result("complete", fold, seed, 1, 0, 0, tasks, over_tasks(predictions["within"]), predictions)
+    return Result("complete", fold, seed, 1, 0, 0, tasks, over_tasks(predictions["within"]), {}, predictions)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from fedjax_edu.study import plots
 from fedjax_edu.study.calibration import measure_calibration
 from fedjax_edu.study.federation import History
 from fedjax_edu.study.figures import COLOURS, ONE_COLUMN, TWO_COLUMNS, figure
-from fedjax_edu.study.results import Predictions, task_result
+from fedjax_edu.study.results import task_result
 from fedjax_edu.study.task_run import TaskRun
 
 TASKS = tuple(Task(name, "binary" if name in "dk" else "regression", title=f"STUDY {name.upper()} mathematics") for name in "abcdefghijk")
@@ -32,7 +32,7 @@ def predictions(task, rows=30):
         name: signal + error * noise * rng.normal(size=len(signal))
         for name, error in {"federated": 1, "local_network": 1.2, "ridge": 1.3}.items()
     }
-    return Predictions(task, np.repeat(np.arange(12), rows), targets, models)
+    return TaskRun(task, 1, 0, np.repeat(np.arange(12), rows), targets, models)
 
 
 def result_of(tasks, rows=30):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import r2_score, roc_auc_score
 
-from fedjax_edu.study.results import Predictions, over_tasks, stronger_local, task_result
+from fedjax_edu.study.results import over_tasks, stronger_local, task_result
+from fedjax_edu.study.task_run import TaskRun
 from tests.study.small import TASKS
 
 MATH, LEAVES = TASKS[1], TASKS[3]
@@ -16,7 +17,7 @@ def predictions(task, schools, rows, seed, errors):
     signal = rng.normal(size=len(schools) * rows)
     targets = (signal > 0).astype(float) if task.binary else signal
     models = {name: signal + error * rng.normal(size=len(signal)) for name, error in errors.items()}
-    return Predictions(task, np.repeat(schools, rows), targets, models)
+    return TaskRun(task, 1, 0, np.repeat(schools, rows), targets, models)
 
 
 def test_the_stronger_local_model_has_the_higher_mean_over_schools():
