@@ -96,6 +96,45 @@ MUTANTS = (
         "2 * len(examples.numbers))",
         "tests/study",
     ),
+    Mutant(
+        "tables: ties of a pair count whole",
+        "study/school_sums.py",
+        "(beaten[0] + beaten[1]) / 2",
+        "beaten[1]",
+        "tests/study/test_comparison.py",
+    ),
+    Mutant(
+        "tables: differences are not paired",
+        "study/comparison.py",
+        "drawn[:, position] - drawn[:, base]",
+        "drawn[:, position] - drawn[::-1, base]",
+        "tests/study/test_comparison.py",
+        "paired",
+    ),
+    Mutant(
+        "tables: draws vary too little", "study/intervals.py", "* math.sqrt(schools / (schools - 1))", "", "tests/study/test_intervals.py"
+    ),
+    Mutant(
+        "tables: Bonferroni for Holm", "study/intervals.py", "np.arange(len(order), 0, -1)", "len(order)", "tests/study/test_intervals.py"
+    ),
+    Mutant("tables: a penalty on the slope", "study/calibration.py", "C=np.inf", "C=0.01", "tests/study/test_calibration.py", "likelihood"),
+    Mutant(
+        "tables: ROC curves that cross",
+        "study/fairness.py",
+        "np.where(left * right < 0, crossing, total)",
+        "total",
+        "tests/study/test_fairness.py",
+        "abroca",
+    ),
+    Mutant("tables: one hidden group", "study/fairness.py", "(len(hidden) < 2 or", "(False and", "tests/study/test_fairness.py", "hidden"),
+    Mutant(
+        "figures: fonts as outlines of Type 3",
+        "study/figures.py",
+        '"pdf.fonttype": 42',
+        '"pdf.fonttype": 3',
+        "tests/study/test_plots.py",
+        "files",
+    ),
     Mutant("encoder: sums for products", "models/tabular.py", "left * right", "left + right", "tests/models"),
     Mutant(
         "multilevel: REML without the determinant of the fixed part",

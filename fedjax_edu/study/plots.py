@@ -54,7 +54,7 @@ def schools(path: Path, held_out: Sequence[TaskRun], within: Sequence[TaskRun], 
     """
     columns = min(3, max(2, math.ceil(math.sqrt(len(held_out)))))
     rows = math.ceil(len(held_out) / columns)
-    with figure(path, height=0.3 + rows * (TWO_COLUMNS / columns + 0.7), rows=rows, columns=columns) as (drawn, axes):
+    with figure(path, height=0.3 + rows * (TWO_COLUMNS / columns + 0.5), rows=rows, columns=columns) as (drawn, axes):
         for axis in axes.flat[len(held_out) :]:
             axis.set_axis_off()
         for axis, task, outside, inside in zip(axes.flat, result.compared, held_out, within, strict=False):
