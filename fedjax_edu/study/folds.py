@@ -86,7 +86,7 @@ def run_folds(
         files.write_text(f"{name}.tex", table.latex())
         console.print(f"\n{table.markdown()}", highlight=False, markup=False, soft_wrap=True)
     for task in report.calibration.reliability if is_first() else ():
-        plots.reliability(folder.path / f"reliability-{task}.png", report.calibration, task)
+        plots.reliability(folder.path / f"reliability-{task.replace('.', '-')}.png", report.calibration, task)
     return report
 
 
@@ -141,8 +141,8 @@ def _wins(results: Sequence[Result]) -> Table:
     for title, each in comparisons.items():
         found = [one for one in each if one is not None and one.schools]
         if found:
-            ends = [float(np.mean([getattr(one.wins_interval, end) for one in found])) for end in ("low", "high")]
-            rows.append((title, Estimated(float(np.mean([one.wins for one in found])), *ends), len(found)))
+            low, high = (float(np.mean([getattr(one.wins_interval, end) for one in found])) for end in ("low", "high"))
+            rows.append((title, Estimated(float(np.mean([one.wins for one in found])), low, high), len(found)))
     note = f"Within-school test, schools with at least {metrics.MIN_ROWS} test rows; ties count half. Means over runs [95 % over schools]."
     return Table("Federated at least as good as local-only, share of schools", ("task", "share", "runs"), rows, note)
 
@@ -154,6 +154,5 @@ def _markdown(report: FoldsReport, population: Population, seeds: int, folds: in
         f"{counted(seeds, 'seed')}. Models other than the local-only ones see all training schools; the federated model's schools share "
         f"parameters, never rows.\n\nMade with {installed}.\n"
     )
-    return "\n".join(
-        [head, *(f"## {table.title}\n\n{dataclasses.replace(table, title='').markdown()}" for table in report.tables.values())]
-    )
+    tables = (f"## {table.title}\n\n{dataclasses.replace(table, title='').markdown()}" for table in report.tables.values())
+    return "\n".join([head, *tables])
