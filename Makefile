@@ -18,13 +18,17 @@ RUN         := $(VENV)/.run-$(PLATFORM)
 DEV         := $(VENV)/.dev-$(PLATFORM)
 INSTALL     := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c $(CONSTRAINTS)
 
-.PHONY: help train test lint format types hooks constraints clean
+.PHONY: help train study test lint format types hooks constraints clean
 
 help:  ## list these commands
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 train: $(RUN)  ## train on CONFIG (default: real schools); ARGS are passed on
 	$(BIN)/python -m experiments.train --config=$(CONFIG) $(ARGS)
+
+study: $(RUN)  ## five folds and three seeds of the eight studies; writes docs/k12.md
+	$(BIN)/python -m experiments.folds --config=experiments/configs/k12.py --seeds=3 --workdir=runs/k12
+	{ printf '# Eight studies, thirteen tasks\n\nWritten by `make study`; not to be edited.\n\n'; cat runs/k12/report.md; } > docs/k12.md
 
 test: lint types  ## lint, type check, then the whole test suite; ARGS are passed to pytest
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup $(ARGS)
