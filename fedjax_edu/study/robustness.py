@@ -153,7 +153,7 @@ def run_robustness(
 
 
 def attacked(data: SchoolData, config: RobustnessConfig, rule: str, attack: str) -> np.ndarray:
-    """TaskRun for held-out schools of STAR's federation under an attack, [rows, tasks] in raw units.
+    """Predictions for held-out schools of STAR's federation under an attack, [rows, tasks] in raw units.
 
     Args:
         data: the split; its training schools of STAR take part.
