@@ -12,7 +12,9 @@ _TASK = flags.DEFINE_multi_string("task", [], "COLUMN:binary or COLUMN:regressio
 _INPUT = flags.DEFINE_multi_string("input", [], "COLUMN or COLUMN:number|category|text; without it, all other columns of use.")
 _UNIT = flags.DEFINE_string("unit", "", "The column that tells students apart, where a student has several rows.")
 _CLASSROOM = flags.DEFINE_string("classroom", "", "The column that tells classrooms apart.")
-_GROUP = flags.DEFINE_multi_string("group", [], "sex:COLUMN, ethnicity:COLUMN or ses:COLUMN, for fairness tables.")
+_GROUP = flags.DEFINE_multi_string(
+    "group", [], "sex:COLUMN, ethnicity:COLUMN, ses:COLUMN or grade:COLUMN, for tables of groups of students."
+)
 _ENCODING = flags.DEFINE_string("encoding", "utf-8", "Of the file.")
 
 

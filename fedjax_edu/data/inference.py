@@ -36,7 +36,7 @@ def infer_schema(
         inputs: columns, or the kind of each; None takes all that are nothing else and seem to be of use.
         unit: the column that tells students apart.
         classroom: the column that tells classrooms within a client apart.
-        groups: feature by ``sex``, ``ethnicity`` or ``ses``.
+        groups: feature by ``sex``, ``ethnicity``, ``ses`` or ``grade``.
 
     Returns:
         The schema, and why each column that was not asked for by name is left out.

@@ -166,7 +166,7 @@ class Population:
             inputs: columns that a model may see, or ``"number"``, ``"category"``, ``"text"`` or None by column; None takes all others.
             unit: the column that tells students apart, where a student has several rows.
             classroom: the column that tells classrooms apart.
-            groups: input by ``"sex"``, ``"ethnicity"`` or ``"ses"``, for fairness tables.
+            groups: input by ``"sex"``, ``"ethnicity"``, ``"ses"`` or ``"grade"``, for tables of groups of students.
             encoding: of a text file.
             say: told what became of the columns; None for silence.
 

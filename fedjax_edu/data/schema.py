@@ -8,7 +8,7 @@ from fedjax_edu.core.errors import ArgumentError, DataError
 
 FEATURE_KINDS = ("number", "category", "text")
 METRICS = {"binary": "AUC", "regression": "R2"}  # how a task of each kind is scored
-GROUPS = ("sex", "ethnicity", "ses")  # whom fairness is reported for
+GROUPS = ("sex", "ethnicity", "ses", "grade")  # scores are reported for each; those over all grades hold the growth between them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Schema:
         tasks: the targets.
         unit: the column that tells students apart, kept as the leaf ``unit`` (int32 [N]); None where every row is somebody else.
         classroom: the column that tells classrooms apart, kept as the leaf ``classroom`` (int32 [N], from 0 in each client).
-        groups: for each of ``sex``, ``ethnicity`` and ``ses`` that is known, the features that hold it, one a study.
+        groups: for each of ``sex``, ``ethnicity``, ``ses`` and ``grade`` that is known, the features that hold it, one a study.
     """
 
     client: str

@@ -151,7 +151,7 @@ def splits(config: SchoolsConfig, *, seeds: int, folds: int) -> Iterator[tuple[S
 
 
 def predict(data: SchoolData, config: SchoolsConfig) -> np.ndarray:
-    """TaskRun for held-out schools of a federation trained as the configuration says, [rows, tasks] in raw units."""
+    """Predictions for held-out schools of a federation trained as the configuration says, [rows, tasks] in raw units."""
     trainer = Trainer(data, config)
     engine, state = trainer.federation()
     state, _ = engine.run(state, rounds=config.rounds)

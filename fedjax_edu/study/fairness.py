@@ -43,7 +43,7 @@ class GroupRow:
     Attributes:
         task: what is predicted.
         model: by which model.
-        grouping: ``"sex"``, ``"ethnicity"``, ``"ses"`` or ``"school size"``.
+        grouping: ``"sex"``, ``"ethnicity"``, ``"ses"``, ``"grade"`` or ``"school size"``.
         group: a label of it.
         served: None where the group is suppressed: nothing is kept of it but its name.
     """

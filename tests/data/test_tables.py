@@ -163,7 +163,7 @@ def test_units_and_classrooms_are_numbered(frame):
         ({"inputs": {"sex": "colour"}}, None, r"^inputs\.sex: got colour; use one of number, category, text"),
         ({"inputs": ["score"]}, None, r"^inputs: got score; use a column once"),
         ({"inputs": ["weight"]}, None, r"^inputs: got weight; use a column of the table"),
-        ({"groups": {"religion": "sex"}}, None, r"^groups: got religion; use sex, ethnicity, ses"),
+        ({"groups": {"religion": "sex"}}, None, r"^groups: got religion; use sex, ethnicity, ses, grade"),
         ({}, lambda t: t.assign(school=t["school"].where(t.index != 5)), r"school.*1 rows without a value, row 5 the first"),
         ({}, lambda t: pd.concat([t, t[["ses"]]], axis=1), r"^table: got the column 'ses' 2 times"),
         ({}, lambda t: t.iloc[:0], r"^table: got 14 columns and no row"),

@@ -48,6 +48,6 @@ def star_examples(population: Population, levels: dict[str, tuple[str, ...]]) ->
             "leaves": np.where(leaving, 1.0 - stays[row], np.nan),
         },
         tasks=TASKS,
-        groups={"sex": "sx", "ethnicity": "eth", "ses": "ses"},
+        groups={"sex": "sx", "ethnicity": "eth", "ses": "ses", "grade": "gr"},
         classroom=numbered_within(school, teacher)[row],
     )
