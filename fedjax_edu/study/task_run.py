@@ -22,8 +22,8 @@ class TaskRun:
         targets: [n] in raw units; 0 or 1 of a binary task.
         models: predictions [n] by model, in raw units; probabilities of a binary task. Numbers that are not finite say that the model
             diverged.
-        groups: for ``"sex"``, ``"ethnicity"``, ``"ses"``, ``"grade"``: labels or codes [n]. Negative codes, NaN and empty labels are missing; floating
-            point numbers are cut into quartiles.
+        groups: for ``"sex"``, ``"ethnicity"``, ``"ses"``, ``"grade"``: labels or codes [n]. Negative codes, NaN and empty labels are
+            missing; floating point numbers are cut into quartiles.
         student: id of the student of each row, [n]; None where every row is somebody else.
 
     Raises:
