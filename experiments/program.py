@@ -1,17 +1,16 @@
-"""What the programs share: a configuration file as a flag, little noise, and mistakes as one line instead of a traceback."""
+"""What most programs share: a configuration file as a flag, and several processes."""
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 import fedjax_edu as fe
 from experiments.processes import together
+from experiments.start import prepare_jax, start
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="What to run: a file of experiments/configs; --config.rounds=50 sets a field."
@@ -30,25 +29,13 @@ def run(kind: type[Configuration], work: Callable[[Configuration], object]) -> N
         work: the program.
     """
 
-    def main(argv: list[str]) -> None:
-        logging.set_verbosity(logging.WARNING)
+    def main() -> None:
         config = kind.from_mapping(_fields())
-        fe.configure()
-        _keep_compiled_programs()
+        prepare_jax()
         with together():
             work(config)
 
-    try:
-        app.run(main, flags_parser=_parse)
-    except fe.errors.FedjaxEduError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-
-
-def _keep_compiled_programs() -> None:
-    """A second run of the same programs starts without compiling them; ``JAX_COMPILATION_CACHE_DIR`` names another folder."""
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(fe.data.data_folder() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    start(main, _parse)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -59,7 +46,8 @@ def _parse(argv: list[str]) -> list[str]:
     """
     names = {argument.lstrip("-").partition("=")[0] for argument in argv[1:]}
     try:
-        return app.parse_flags_with_usage([*argv, f"--config={OWN_TABLE}"] if "csv" in names and "config" not in names else argv)
+        own = [f"--config={OWN_TABLE}"] if "csv" in names and "config" not in names else []
+        return app.parse_flags_with_usage([*argv[:1], *own, *argv[1:]])  # first: what sets a field comes after it
     except AttributeError as error:
         given = dict(argument.lstrip("-").split("=", 1) for argument in argv if re.match(r"--?config\.[\w.]+=", argument))
         unknown = next(field for field in given if re.search(rf"\b{field.split('.')[-1]}\b", str(error)))

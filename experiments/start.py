@@ -1,0 +1,38 @@
+"""How every program starts: its flags, every core, little noise, and mistakes as one line instead of a traceback."""
+
+import sys
+from collections.abc import Callable
+
+import jax
+from absl import app, logging
+
+import fedjax_edu as fe
+
+
+def start(work: Callable[[], object], parse: Callable[[list[str]], list[str]] = app.parse_flags_with_usage) -> None:
+    """Reads the flags and calls `work`.
+
+    Args:
+        work: the program.
+        parse: reads the flags of a command line.
+    """
+
+    def main(argv: list[str]) -> None:
+        logging.set_verbosity(logging.WARNING)
+        work()
+
+    try:
+        app.run(main, flags_parser=parse)
+    except fe.errors.FedjaxEduError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+def prepare_jax() -> None:
+    """Uses every core, and keeps what it compiles.
+
+    A second run of the same programs starts without compiling them; ``JAX_COMPILATION_CACHE_DIR`` names another folder.
+    """
+    fe.configure()
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        jax.config.update("jax_compilation_cache_dir", str(fe.data.data_folder() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
