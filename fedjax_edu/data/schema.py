@@ -107,6 +107,11 @@ class Schema:
         """
         return tuple(dict.fromkeys([feature.study for feature in self.features] + [task.study for task in self.tasks]))
 
+    @property
+    def inputs(self) -> tuple[Feature, ...]:
+        """The features that are columns of a network's matrix: numbers and categories, without the texts."""
+        return tuple(feature for feature in self.features if feature.kind != "text")
+
     def differences(self, other: "Schema") -> list[str]:
         """What another table has less, more or otherwise among the inputs, a line each; none where it can be used in place of this one.
 

@@ -29,7 +29,7 @@ class Encoding:
     def columns(self) -> list[str]:
         """Names of the encoded columns."""
         names = []
-        for feature in self._features:
+        for feature in self.schema.inputs:
             levels = [f"{feature.name} = {level}" for level in (*feature.levels, "missing")]
             names += [feature.name, f"{feature.name} present"] if feature.kind == "number" else levels
         return names
@@ -37,7 +37,7 @@ class Encoding:
     @property
     def column_studies(self) -> list[str]:
         """The study of each encoded column."""
-        return [feature.study for feature in self._features for _ in range(self._width(feature))]
+        return [feature.study for feature in self.schema.inputs for _ in range(self._width(feature))]
 
     @property
     def products(self) -> list[tuple[int, int]]:
@@ -47,7 +47,7 @@ class Encoding:
         """
         columns: dict[tuple[str, str], list[int]] = {}
         start = 0
-        for feature in self._features:
+        for feature in self.schema.inputs:
             width = self._width(feature)
             own = columns.setdefault((feature.study, feature.kind), [])
             own += [start] if feature.kind == "number" else range(start, start + width)  # a number is followed by its presence bit
@@ -61,10 +61,10 @@ class Encoding:
     def encode(self, population: Population) -> np.ndarray:
         """Encoded inputs of all rows, float32 [rows, columns]."""
         scaled = self.scales.apply(population)
-        encoded = np.zeros((population.num_examples, sum(map(self._width, self._features))), np.float32)
+        encoded = np.zeros((population.num_examples, sum(map(self._width, self.schema.inputs))), np.float32)
         inside = {study: self._inside(population, study) for study in self.schema.studies}
         start = 0
-        for feature in self._features:
+        for feature in self.schema.inputs:
             stop = start + self._width(feature)
             rows = inside[feature.study]
             encoded[rows, start:stop] = _block(scaled, feature, rows)
@@ -87,10 +87,6 @@ class Encoding:
             for task, values in zip(self.schema.tasks, outputs.T.astype(np.float64), strict=True)
         ]
         return np.stack(columns, axis=1)
-
-    @property
-    def _features(self) -> list[Feature]:
-        return [feature for feature in self.schema.features if feature.kind != "text"]
 
     @staticmethod
     def _width(feature: Feature) -> int:
