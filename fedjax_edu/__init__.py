@@ -29,6 +29,8 @@ __all__ = [
     "configure",
     "data",
     "errors",
+    "export",
+    "load_model",
     "models",
     "modules",
     "study",
@@ -36,7 +38,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports ``models`` and ``study`` when they are first used: they need Flax and the study's tables."""
+    """Imports ``models``, ``study`` and what exports a model when they are first used: they need Flax and the study's tables."""
+    if name in ("export", "load_model"):
+        return getattr(importlib.import_module("fedjax_edu.study"), name)
     if name in ("models", "study"):
         return importlib.import_module(f"fedjax_edu.{name}")
     raise AttributeError(f"module 'fedjax_edu' has no attribute {name!r}")

