@@ -72,7 +72,7 @@ def match_population(population: Population, schema: Schema) -> tuple[Population
     study = population.attributes.get("study", np.zeros(population.num_clients, np.int32))
     studies = [theirs.studies[position] for position in np.unique(study)]
     wanted = tuple(feature for feature in schema.inputs if feature.study in studies)
-    known = {feature.name: feature for feature in theirs.inputs if feature.study in studies}
+    known = {feature.name: feature for feature in theirs.features}
     found = tuple(known[feature.name] for feature in wanted if feature.name in known)
     unknown = [f"the study {name!r}: not known" for name in studies if name not in schema.studies]
     _refuse("population", Schema(schema.client, wanted, ()).differences(Schema(schema.client, found, ())) + unknown)

@@ -103,11 +103,12 @@ class ExportedModel:
         Args:
             inputs: encoded, float32 [rows, columns].
         """
-        mesh = Mesh(np.array(jax.local_devices()[:1]), (AXIS,))
         rows = Population.from_arrays({"inputs": inputs}, [0, len(inputs)])
+        device = jax.local_devices()[0]
+        mesh = Mesh(np.array([device]), (AXIS,))
         cut, _ = tiles.cut(rows, rows.ids, TILES_AT_ONCE, mesh, tiles.TILE)
-        found = evaluation.predictions(_themselves, self._functional[0], mesh, self.params, {}, jax.device_put(rows.arrays), cut)
-        return evaluation.in_row_order(found, cut)
+        params, arrays = jax.device_put((self.params, rows.arrays), device)
+        return evaluation.in_row_order(evaluation.predictions(_themselves, self._functional[0], mesh, params, {}, arrays, cut), cut)
 
     @property
     def _meaning(self) -> dict[str, Any]:
@@ -144,10 +145,8 @@ class ExportedModel:
         import pandas as pd
 
         assert self.schema is not None
-        columns = [
-            ("row", pd.Series(row)),
-            ("client", pd.Series(client, index=range(len(row)), dtype=None if client is not None else object)),
-        ]
+        client = np.full(len(row), None) if client is None else client
+        columns = [("row", pd.Series(row, dtype=np.int64)), ("client", pd.Series(client))]
         for position, task in enumerate(self.schema.tasks):
             values = pd.Series(decoded[:, position]).where(inside[:, position])
             if task.binary:

