@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITE, FORMS, LINKS = "tests/algorithms/test_suite.py", "tests/algorithms/test_closed_forms.py", "tests/aggregation"
+EXPORTS = "tests/study/test_exporting.py"
 
 
 class Mutant(NamedTuple):
@@ -86,6 +87,9 @@ MUTANTS = (
         "tests/engine/test_processes.py",
         "two",
     ),
+    Mutant("new rows: codes of another table", "data/matching.py", "np.array([*place, -1], np.int32)[codes]", "codes.copy()", EXPORTS),
+    Mutant("export: damage passes", "study/exporting.py", "!= digest:", "!= digest and False:", EXPORTS),
+    Mutant("export: a row depends on its company", "study/exported.py", "tiles.TILE)", "min(tiles.TILE, len(inputs)))", EXPORTS, "wide"),
     Mutant(
         "study: ties count whole", "study/metrics.py", "np.where(difference == 0, 0.5,", "np.where(difference == 0, 1.0,", "tests/study"
     ),

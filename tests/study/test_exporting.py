@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 
 import fedjax_edu as fe
+from fedjax_edu.data.standardiser import Scale
 from fedjax_edu.data.studies import STUDIES
 from fedjax_edu.data.studies.examples import join
 from fedjax_edu.study import run
@@ -153,6 +154,22 @@ def test_a_row_is_predicted_alike_in_any_company(model, table):
     for rows in ([17], [3, 2], list(range(200, 20, -1))):
         found = predict(model, table.iloc[rows])
         assert_equal_bits(found.drop(columns="row"), whole.iloc[rows].drop(columns="row"))
+
+
+def test_a_row_of_a_wide_model_is_predicted_alike_alone():
+    """A matrix product of one row adds 500 products in another order than one of many rows does."""
+    rng = np.random.default_rng(0)
+    schema = fe.data.Schema(
+        "s", tuple(fe.data.Feature(f"x{number}", "number") for number in range(150)), (fe.data.Task("y", "regression"),)
+    )
+    scales = fe.data.Standardiser({feature.name: Scale(0.0, 1.0) for feature in schema.features}, {"y": Scale(0.0, 1.0)})
+    arguments = {"inputs": 300, "tasks": ["y"], "width": 64, "tokens": 32, "products": rng.integers(0, 300, (500, 2)).tolist()}
+    _, params = fe.models.functional(fe.models.MultiTaskModel(**arguments))
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), params)
+    model = fe.study.ExportedModel(params, arguments, schema, scales)
+    inputs = rng.normal(size=(90, 300)).astype(np.float32)
+    alone = [model.outputs(inputs[row : row + 1]) for row in (0, 40, 89)]
+    np.testing.assert_array_equal(np.concatenate(alone), model.outputs(inputs)[[0, 40, 89]])
 
 
 def test_neither_targets_nor_the_client_nor_other_columns_are_needed(model, table):
