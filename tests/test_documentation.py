@@ -107,8 +107,9 @@ def test_links_of_a_page_lead_to_files(page: Path) -> None:
 def test_commands_of_the_makefile_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     (config,) = re.findall(r"^CONFIG\s*\?=\s*(\S+)$", makefile, flags=re.MULTILINE)
-    (module,) = re.findall(r"-m (experiments\.\w+)", makefile)
-    assert wrong_commands(f"python -m {module} --config={config}") == []
+    commands = re.findall(r"python -m experiments\..*", makefile.replace("$(CONFIG)", config).replace("$(ARGS)", ""))
+    assert len(commands) == 2
+    assert wrong_commands("\n".join(commands)) == []
 
 
 @pytest.mark.parametrize(
