@@ -314,6 +314,18 @@ def test_standardising_undoes_itself_and_looks_at_training_rows_alone(population
     assert Standardiser.from_json(scales.to_json()) == scales
 
 
+def test_a_number_that_training_rows_do_not_vary_says_nothing_of_others(population):
+    """A network's weights of such a column are those it started with."""
+    numbers = {**population.arrays["numbers"], "ses": np.where(population.row_clients == 2, 2e6, 7).astype(np.float32)}
+    present = {**population.arrays["present"], "siblings": population.row_clients == 2}
+    arrays = {**population.arrays, "numbers": numbers, "present": present}
+    flat = Population.from_arrays(arrays, population.offsets, schema=population.schema)
+    scales = Standardiser.fit(flat.select([0, 1]))
+    scaled = scales.apply(flat).arrays["numbers"]
+    assert not scaled["ses"].any() and not scaled["siblings"].any() and scaled["born"].any()
+    assert Standardiser.from_json(scales.to_json()) == scales
+
+
 def test_a_target_without_variation_among_training_clients_is_refused(population):
     targets = {**population.arrays["targets"], "score": np.zeros(ROWS, np.float32)}
     arrays = {**population.arrays, "targets": targets}
