@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MOST_LEVELS = 64  # a column of words with more distinct values is a text
 FEW_ROWS = 20  # below that, distinct values say nothing
+_LOST = 0.01  # share of a column's deviation by which a number may be rounded
+_NESTED = "has lists, or other cells that are no single number or word"
 _NAMES_SOMEBODY = re.compile(r"(^|[_\W])(id|ids|uuid|guid|key|index|nr|no)$|[a-z]I[dD]$|^unnamed: ", re.IGNORECASE)
 
 
@@ -42,19 +44,16 @@ def infer_schema(
         The schema, and why each column that was not asked for by name is left out.
 
     Raises:
-        ArgumentError: a column that the table lacks, an unknown kind, no task, no input.
+        ArgumentError: a column that the table lacks or that is used twice, an unknown kind, no task, no input, a group that is no input.
         DataError: a target or a named input that nothing can be learnt from.
     """
     kinds = dict(inputs) if isinstance(inputs, Mapping) else dict.fromkeys(inputs or ())
-    single = {"client": client, "unit": unit, "classroom": classroom}
-    several = {"tasks": tasks, "inputs": kinds, "groups": (groups or {}).values()}
-    for role, names in {**{role: [name] for role, name in single.items() if name is not None}, **several}.items():
-        _check_known(role, names, frame)
-    if not tasks:
-        raise ArgumentError("tasks", tasks, "name at least one column to predict, with its kind")
-    taken = {client, unit, classroom, *tasks}
-    if clash := sorted(name for name in kinds if name in taken):
-        raise ArgumentError("inputs", clash[0], "use a column once: as client, unit, classroom, task or input")
+    if not tasks or not isinstance(tasks, Mapping):
+        raise ArgumentError("tasks", tasks, "name at least one column to predict, with its kind: {'passed': 'binary'}")
+    optional = {role: [name] for role, name in (("unit", unit), ("classroom", classroom)) if name is not None}
+    roles: dict[str, Iterable[str]] = {"client": [client], **optional, "tasks": tasks, "inputs": kinds}
+    _check_roles(roles, frame)
+    taken = {name for role, names in roles.items() if role != "inputs" for name in names}
     if unknown := set(groups or {}) - set(GROUPS):
         raise ArgumentError("groups", sorted(unknown)[0], f"use {', '.join(GROUPS)}")
     wanted = kinds or dict.fromkeys(name for name in frame.columns if name not in taken)
@@ -69,6 +68,10 @@ def infer_schema(
             features.append(_feature(name, frame[name], kind))
     if not features:
         raise ArgumentError("inputs", f"no column of use ({left_out})", "pass a table with inputs beside the client and the targets")
+    usable = {feature.name for feature in features if feature.kind != "text"}
+    for group, name in (groups or {}).items():
+        if name not in usable:
+            raise ArgumentError(f"groups.{group}", name, f"use a number or a category among the inputs: {', '.join(sorted(usable))}")
     schema = Schema(
         client=client,
         features=tuple(features),
@@ -98,15 +101,39 @@ def as_words(values: "pd.Series") -> "pd.Series":
 
     if pd.api.types.is_float_dtype(values):
         whole = values.dropna()
-        values = values.astype("Int64") if (whole == whole.round()).all() and np.isfinite(whole).all() else values
+        values = values.astype("Int64") if (whole == whole.round()).all() and (whole.abs() < 2.0**63).all() else values
     words = values.astype("string").str.strip()
     return words.mask(words == "")
 
 
-def _check_known(role: str, names: Iterable[str], frame: "pd.DataFrame") -> None:
-    for name in names:
-        if name not in frame.columns:
-            raise ArgumentError(role, name, f"use a column of the table: {', '.join(map(repr, frame.columns))}")
+def loses_digits(numbers: np.ndarray) -> bool:
+    """Whether numbers of a column lie so close together, for their size, that float32 would move them by a share of their spread."""
+    known = numbers[np.isfinite(numbers)]
+    with np.errstate(over="ignore"):
+        moved = np.abs(known.astype(np.float32) - known).max(initial=0.0)
+    return bool(moved > _LOST * known.std()) if known.size and np.ptp(known) else False
+
+
+def _check_roles(roles: Mapping[str, Iterable[str]], frame: "pd.DataFrame") -> None:
+    """Every column is there, is used once, and has single values."""
+    used: set[str] = set()
+    for role, names in roles.items():
+        for name in names:
+            if name not in frame.columns:
+                raise ArgumentError(role, name, f"use a column of the table: {', '.join(map(repr, frame.columns))}")
+            if name in used:
+                raise ArgumentError(role, name, "use a column once: as client, unit, classroom, task or input")
+            if _nested(frame[name]):
+                raise DataError(f"{role}, column {name!r}", _NESTED, "give it one number or word a row")
+            used.add(name)
+
+
+def _nested(values: "pd.Series") -> bool:
+    import pandas as pd
+
+    if not (pd.api.types.is_object_dtype(values) or isinstance(values.dtype, pd.ArrowDtype)):
+        return pd.api.types.is_complex_dtype(values)
+    return not values.dropna().map(pd.api.types.is_scalar).all()
 
 
 def _feature(name: str, values: "pd.Series", kind: str | None) -> Feature:
@@ -124,7 +151,7 @@ def _kind(values: "pd.Series") -> str:
     if pd.api.types.is_bool_dtype(values) or isinstance(values.dtype, pd.CategoricalDtype):
         return "category"
     known = values.dropna()
-    if np.isfinite(as_numbers(known)).all():
+    if not np.isnan(as_numbers(known)).any():  # an infinity is a number, though a missing one
         return "number"
     return "category" if as_words(known).nunique() <= MOST_LEVELS else "text"
 
@@ -134,7 +161,7 @@ def _levels(values: "pd.Series") -> tuple[str, ...]:
     import pandas as pd
 
     if isinstance(values.dtype, pd.CategoricalDtype):
-        return tuple(str(level) for level in values.cat.categories)
+        return tuple(dict.fromkeys(as_words(pd.Series(values.cat.categories, dtype=values.dtype)).dropna()))
     words = as_words(values).dropna().unique().tolist()
     numbers = as_numbers(pd.Series(words, dtype="object"))
     return tuple(words[position] for position in np.argsort(numbers, kind="stable")) if np.isfinite(numbers).all() else tuple(sorted(words))
@@ -142,12 +169,18 @@ def _levels(values: "pd.Series") -> tuple[str, ...]:
 
 def _useless(name: str, values: "pd.Series") -> str | None:
     """Why a column is no input: nothing in it, or it names somebody, from whom a model would learn by heart."""
+    if _nested(values):
+        return _NESTED
     known = values.dropna()
     distinct = known.nunique()
     if distinct < 2:
         return "has no value" if distinct == 0 else "has one value only"
-    if np.issubdtype(known.dtype.type, np.floating) and not (known == known.round()).all():
-        return None
+    if _kind(values) == "number":
+        numbers = as_numbers(known)
+        if loses_digits(numbers):
+            return "has numbers too close together for their size: float32 keeps seven digits"
+        if not (numbers == numbers.round()).all():
+            return None
     if distinct > FEW_ROWS and _NAMES_SOMEBODY.search(name):
         return f"is called like an identifier and has {distinct} distinct values"
     if len(known) > FEW_ROWS and distinct == len(known) and _counts_rows(known):
@@ -163,6 +196,8 @@ def _counts_rows(known: "pd.Series") -> bool:
 
 
 def _task(name: str, values: "pd.Series", kind: str) -> Task:
+    import pandas as pd
+
     task = Task(name, kind)  # type: ignore[arg-type]
     known = values.dropna()
     if known.nunique() < 2:
@@ -172,7 +207,7 @@ def _task(name: str, values: "pd.Series", kind: str) -> Task:
             return task
         strange = known[~np.isfinite(as_numbers(known))]
         raise DataError(f"tasks.{name}", f"{strange.iloc[0]!r} in row {strange.index[0]}", "use numbers, or call the task binary")
-    levels = _levels(values)
+    levels = _levels(known.cat.remove_unused_categories() if isinstance(known.dtype, pd.CategoricalDtype) else known)
     if len(levels) != 2:
         raise DataError(f"tasks.{name}", f"{len(levels)} distinct values, {', '.join(levels[:5])} among them", "use two, or regression")
     return Task(name, "binary", levels=levels)

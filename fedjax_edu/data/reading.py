@@ -2,6 +2,9 @@
 
 import csv
 import os
+import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +27,8 @@ def read_frame(table: Any, encoding: str = "utf-8") -> "pd.DataFrame":
         encoding: of a text file.
 
     Raises:
-        ArgumentError: no file, or nothing that holds a table.
-        DataError: a column twice, no row, a text file in another encoding or with broken rows.
+        ArgumentError: no file, an unknown encoding, or nothing that holds a table.
+        DataError: a column twice, no row, columns of different lengths, a text file in another encoding or with broken rows.
         MissingDependencyError: pandas is missing.
     """
     require("a table", "study", "pandas")
@@ -36,7 +39,7 @@ def read_frame(table: Any, encoding: str = "utf-8") -> "pd.DataFrame":
     elif isinstance(table, pd.DataFrame):
         frame = table
     elif isinstance(table, Mapping):
-        frame = pd.DataFrame(dict(table))
+        frame = _read_columns(table)
     elif hasattr(table, "to_pandas"):
         frame = table.to_pandas()
     else:
@@ -44,7 +47,25 @@ def read_frame(table: Any, encoding: str = "utf-8") -> "pd.DataFrame":
     _check_columns(frame.columns)
     if frame.empty:
         raise DataError("table", f"{len(frame.columns)} columns and no row", "pass a table with rows")
-    return frame.rename(columns=str).reset_index(drop=True)
+    return _without_blanks(frame.rename(columns=str).reset_index(drop=True))
+
+
+def _read_columns(table: Mapping[Any, Any]) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        return pd.DataFrame(dict(table))
+    except ValueError as error:
+        raise DataError("table", str(error), "pass a mapping of columns, each with one value a row") from error
+
+
+def _without_blanks(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The frame with cells of nothing but white space missing, as empty ones of a file are."""
+    import pandas as pd
+
+    words = [name for name in frame if pd.api.types.is_object_dtype(frame[name]) or pd.api.types.is_string_dtype(frame[name])]
+    blank = {name: frame[name].map(lambda cell: isinstance(cell, str) and not cell.strip()) for name in words}
+    return frame.assign(**{name: frame[name].mask(rows) for name, rows in blank.items() if rows.any()})
 
 
 def _read_file(path: Path, encoding: str) -> "pd.DataFrame":
@@ -52,16 +73,21 @@ def _read_file(path: Path, encoding: str) -> "pd.DataFrame":
 
     if not path.is_file():
         raise ArgumentError("table", str(path), "name a file that exists")
-    kinds = [suffix for suffix in path.suffixes if suffix in (*SEPARATORS, *PARQUET)]
+    kinds = [suffix.lower() for suffix in path.suffixes if suffix.lower() in (*SEPARATORS, *PARQUET)]
     if not kinds:
         raise ArgumentError("table", str(path), f"use a file that ends in one of {', '.join((*SEPARATORS, *PARQUET))}")
     if kinds[-1] in PARQUET:
-        return pd.read_parquet(path)
+        return _read_parquet(path)
     separator = SEPARATORS[kinds[-1]]
     try:
-        header = pd.read_csv(path, sep=separator, encoding=encoding, header=None, nrows=1, dtype=str, keep_default_na=False)
-        _check_columns(header.iloc[0])
+        # two rows, since pandas would take the surplus of a longer second one for a name of the row, and move all columns
+        head = pd.read_csv(path, sep=separator, encoding=encoding, header=None, nrows=2, dtype=str, keep_default_na=False)
+        _check_columns(head.iloc[0])
         return pd.read_csv(path, sep=separator, encoding=encoding, low_memory=False)
+    except LookupError as error:
+        raise ArgumentError("encoding", encoding, "use one that Python knows, for example 'latin-1'") from error
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(str(path), str(error), "pass a file that can be unpacked and read") from error
     except UnicodeDecodeError as error:
         wrong = f"byte {error.object[error.start]:#04x}, which is no {encoding}"
         raise DataError(str(path), wrong, "say how the file is encoded, for example encoding='latin-1'") from error
@@ -69,7 +95,19 @@ def _read_file(path: Path, encoding: str) -> "pd.DataFrame":
         raise DataError(str(path), str(error), f"use one header row, and as many values separated by {separator!r} in every row") from error
 
 
+def _read_parquet(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    require("a Parquet file", "study", "pyarrow")
+    import pyarrow as pa
+
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(str(path), str(error), "pass a Parquet file that can be read") from error
+
+
 def _check_columns(columns: Iterable[Any]) -> None:
-    names = [str(name) for name in columns]
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise DataError("table", f"the column {repeated[0]!r} {names.count(repeated[0])} times", "give every column a name of its own")
+    (name, times), *_ = [*Counter(map(str, columns)).most_common(1), ("", 0)]
+    if times > 1:
+        raise DataError("table", f"the column {name!r} {times} times", "give every column a name of its own")

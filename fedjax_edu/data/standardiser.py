@@ -13,14 +13,14 @@ from fedjax_edu.data.schema import Schema, Task
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """Mean and standard deviation of a column over training rows, in the column's own unit."""
+    """Mean and standard deviation of a column over training rows, in the column's own unit; a deviation of 0 makes everything the mean."""
 
     mean: float
     deviation: float
 
     def to_standard(self, values: np.ndarray) -> np.ndarray:
-        """(values - mean) / deviation."""
-        return (values - self.mean) / self.deviation
+        """(values - mean) / deviation; 0 without a deviation, since no model has learnt what a difference means."""
+        return (values - self.mean) / self.deviation if self.deviation else np.zeros_like(values)
 
     def to_raw(self, values: np.ndarray) -> np.ndarray:
         """The inverse of :meth:`to_standard`."""
@@ -56,7 +56,7 @@ class Standardiser:
     def fit(cls, population: Population) -> Self:
         """The scales of a population of training clients.
 
-        A number without variation among them is only centred.
+        A number without variation among them is 0 for everybody.
 
         Args:
             population: made from tables.
@@ -119,9 +119,7 @@ def schema_of(population: Population) -> Schema:
 
 def _scale(values: np.ndarray) -> Scale:
     values = values.astype(np.float64)
-    if values.size == 0:
-        return Scale(0.0, 1.0)
-    return Scale(float(values.mean()), float(values.std()) or 1.0)
+    return Scale(float(values.mean()), float(values.std())) if values.size else Scale(0.0, 0.0)
 
 
 def _target_scale(task: Task, arrays: Mapping[str, Any]) -> Scale:

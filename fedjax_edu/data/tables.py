@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedjax_edu.core.errors import DataError
-from fedjax_edu.data.inference import as_numbers, as_words, infer_schema
+from fedjax_edu.data.inference import as_numbers, as_words, infer_schema, loses_digits
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.reading import read_frame
 from fedjax_edu.data.schema import Schema
@@ -55,7 +55,7 @@ def populate(frame: "pd.DataFrame", schema: Schema, *, targets: bool = True) -> 
         values = frame[feature.name]
         if feature.kind == "number":
             numbers = as_numbers(values)
-            present, encoded = np.isfinite(numbers), np.where(np.isfinite(numbers), numbers, 0.0).astype(np.float32)
+            present, encoded = np.isfinite(numbers), _single(f"inputs.{feature.name}", numbers)
         elif feature.kind == "category":
             encoded = _level_codes(values, feature.levels)
             present = encoded >= 0
@@ -69,7 +69,7 @@ def populate(frame: "pd.DataFrame", schema: Schema, *, targets: bool = True) -> 
         for task in schema.tasks:
             values = _level_codes(frame[task.name], task.levels).astype(np.float64) if task.binary else as_numbers(frame[task.name])
             present = (values >= 0) if task.binary else np.isfinite(values)
-            arrays["targets"][task.name] = np.where(present, values, 0.0).astype(np.float32)
+            arrays["targets"][task.name] = _single(f"tasks.{task.name}", np.where(present, values, np.nan))
             arrays["present"][task.name] = present
     leaves: dict[str, Any] = {
         group: {name: values[order] for name, values in columns.items()} for group, columns in arrays.items() if columns
@@ -108,14 +108,25 @@ def _missing(present: np.ndarray) -> str:
     return "" if present.all() else f"{(~present).mean():.1%} missing"
 
 
+def _single(name: str, numbers: np.ndarray) -> np.ndarray:
+    """float32, 0 where there is none."""
+    if loses_digits(numbers):
+        low, high = np.nanmin(numbers), np.nanmax(numbers)
+        raise DataError(name, f"numbers from {low} to {high}", "subtract a constant or divide by one first: float32 keeps seven digits")
+    return np.where(np.isfinite(numbers), numbers, 0.0).astype(np.float32)
+
+
 def _codes(values: "pd.Series", role: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """A number for each distinct value, int32 in their order, and the values as words; nothing may be missing."""
     import pandas as pd
 
-    if (missing := values.index[values.isna()]).size:
-        raise DataError(role, f"{missing.size} rows without a value, row {missing[0]} the first", "fill them in, or drop those rows")
     codes, distinct = pd.factorize(values, sort=True)
-    return codes.astype(np.int32), tuple(str(word) for word in as_words(pd.Series(distinct)))
+    words = as_words(pd.Series(distinct))
+    nameless = np.append(words.isna(), True)[codes]  # -1 is missing
+    if (missing := values.index[nameless]).size:
+        raise DataError(role, f"{missing.size} rows without a value, row {missing[0]} the first", "fill them in, or drop those rows")
+    place, names = pd.factorize(words)  # "north" and "north " are one
+    return place[codes].astype(np.int32), tuple(str(name) for name in names)
 
 
 def _level_codes(values: "pd.Series", levels: tuple[str, ...]) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fedjax_edu.core.errors import DataError
 from fedjax_edu.data import Task
 from fedjax_edu.study import multilevel
 from fedjax_edu.study.schools import SchoolData, Side
@@ -39,18 +40,24 @@ def boosting(data: SchoolData) -> Predict:
     def fit(task: Task, inputs: np.ndarray, targets: np.ndarray, schools: np.ndarray) -> Any:
         seen = np.isfinite(inputs).any(axis=0)  # it refuses a column that is hidden from a task
         kind = HistGradientBoostingClassifier if task.binary else HistGradientBoostingRegressor
-        fitted = kind(max_iter=150, learning_rate=0.06).fit(inputs[:, seen], targets)
+        fitted = kind(max_iter=150, learning_rate=0.06, random_state=data.seed).fit(inputs[:, seen], targets)
         return lambda rows, schools: _expected(task, fitted, rows[:, seen])
 
     return _by_task(data, fit, _columns)
 
 
 def random_intercept(data: SchoolData) -> tuple[Predict, dict[str, float]]:
-    """The multilevel model with an intercept for each school, and the intraclass correlation of each task's targets."""
+    """The multilevel model with an intercept for each school, and the intraclass correlation of each task's targets.
+
+    A task that it cannot be fitted to, with two schools or a target that inputs give away, has neither.
+    """
     icc = {}
 
     def fit(task: Task, inputs: np.ndarray, targets: np.ndarray, schools: np.ndarray) -> Any:
-        fitted = multilevel.random_intercept(inputs, targets, schools, binary=task.binary)
+        try:
+            fitted = multilevel.random_intercept(inputs, targets, schools, binary=task.binary)
+        except DataError:
+            return lambda rows, schools: np.full(len(rows), np.nan)
         icc[task.name] = fitted.icc
         return fitted.predict
 

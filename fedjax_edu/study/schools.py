@@ -5,12 +5,13 @@ import dataclasses
 import jax
 import numpy as np
 
-from fedjax_edu.core.errors import ArgumentError, ConfigError
+from fedjax_edu.core.errors import ArgumentError, ConfigError, DataError
 from fedjax_edu.data import Population, Standardiser, Task, load_studies
 from fedjax_edu.data.standardiser import schema_of
 from fedjax_edu.data.studies import STUDIES
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.encoding import Encoding, raw_targets
+from fedjax_edu.study.tables import counted
 
 FOLDS = 5
 WITHIN = 0.2  # share of each training school's pupils that is held out for the within-school test
@@ -100,12 +101,16 @@ def prepare(population: Population, fold: int, seed: int, *, validation: bool = 
         validation: split the training side of that fold once more in the same way and leave its test rows out: for tuning.
 
     Raises:
-        ArgumentError: a population without a schema, or of a single school; a fold that there is not.
+        ArgumentError: a population without a schema, or of a single school; inputs that are all texts; a fold that there is not.
+        DataError: a task without rows to train or to test on.
     """
     schema = schema_of(population)
+    if all(feature.kind == "text" for feature in schema.features):
+        raise ArgumentError("population", "texts alone as inputs", "add a number or a category: the study's models read no texts")
     train, within, held_out = _split(_index(population), fold, seed)
     if validation:
         train, within, held_out = _split(train, fold=1, seed=seed + 1)
+    _check_targets(population, fold, train, within, held_out)
     encoding = Encoding(schema, Standardiser.fit(_rows(population, train)))
     arrays = _arrays(population, encoding)
     return SchoolData(
@@ -127,13 +132,16 @@ def students_of(population: Population) -> np.ndarray:
 
 
 def groups_of(population: Population, task: Task) -> dict[str, np.ndarray]:
-    """The groups of students that fairness is reported for: levels as words, or numbers, NaN where missing, [rows] each."""
+    """The groups of students that fairness is reported for, [rows] each: levels as words, a number that stands for a level likewise; the
+    numbers of ``ses``, NaN where missing.
+    """
     schema, arrays, found = schema_of(population), population.arrays, {}
     features = {feature.name: feature for feature in schema.features if feature.study == task.study}
     for group, names in schema.groups.items():
         for feature in (features[name] for name in names if name in features):
             if feature.kind == "number":
-                found[group] = np.where(arrays["present"][feature.name], arrays["numbers"][feature.name], np.nan)
+                values = np.where(arrays["present"][feature.name], arrays["numbers"][feature.name], np.nan)
+                found[group] = values if group == "ses" else np.array(["" if np.isnan(value) else f"{value:g}" for value in values])
             else:
                 found[group] = np.array([*feature.levels, ""])[arrays["categories"][feature.name]]  # -1 is missing
     return found
@@ -169,6 +177,20 @@ def _split(index: Population, fold: int, seed: int) -> tuple[Population, Populat
         tested[owner[rows]] = True
     train, within = index.select(~tested).split_examples((1 - WITHIN, WITHIN), seed=seed, unit="pupil")
     return train, within, index.select(tested)
+
+
+def _check_targets(population: Population, fold: int, train: Population, within: Population, held_out: Population) -> None:
+    """Before anything is trained: every task has rows on all sides, and something to learn."""
+    sides = {
+        "among training rows": (train, 2, "train on more clients that have it, or leave the task out"),
+        "in the within-school test": (within, 1, "leave the task out, or pass clients of three rows or more: a fifth of a client is held out"),
+        "in the held-out clients": (held_out, 1, "use another fold, or leave the task out"),
+    }
+    for task, targets in zip(schema_of(population).tasks, raw_targets(population).T, strict=True):
+        for where, (side, needed, remedy) in sides.items():
+            of_side = targets[side.arrays["row"]]
+            if (distinct := len(np.unique(of_side[np.isfinite(of_side)]))) < needed:
+                raise DataError(f"tasks.{task.name}", f"{counted(distinct, 'distinct value')} {where} of fold {fold}", remedy)
 
 
 def _arrays(population: Population, encoding: Encoding) -> dict[str, np.ndarray]:

@@ -164,6 +164,18 @@ def test_units_and_classrooms_are_numbered(frame):
         ({"inputs": ["score"]}, None, r"^inputs: got score; use a column once"),
         ({"inputs": ["weight"]}, None, r"^inputs: got weight; use a column of the table"),
         ({"groups": {"religion": "sex"}}, None, r"^groups: got religion; use sex, ethnicity, ses, grade"),
+        ({"tasks": {"school": "binary"}}, None, r"^tasks: got school; use a column once"),
+        ({"unit": "school"}, None, r"^unit: got school; use a column once"),
+        ({"classroom": "siblings", "unit": "siblings"}, None, r"^classroom: got siblings; use a column once"),
+        ({"client": None}, None, r"^client: got None; use a column of the table"),
+        ({"tasks": ["passed"]}, None, r"^tasks: got \['passed'\]; name at least one column to predict, with its kind"),
+        ({"inputs": ["ses"], "groups": {"sex": "sex"}}, None, r"^groups\.sex: got sex; use a number or a category among the inputs: ses"),
+        ({"inputs": {"ses": None, "sex": "text"}, "groups": {"sex": "sex"}}, None, r"^groups\.sex: got sex; use a number or a category"),
+        ({"inputs": ["ses", "marks"]}, lambda t: t.assign(marks=[[1, 2]] * ROWS), r"^inputs, column 'marks': got has lists"),
+        ({}, lambda t: t.assign(score=1e9 + t["siblings"]), r"^tasks\.score: got numbers from .*; subtract a constant"),
+        ({}, lambda t: t.assign(score=1e39 * t["siblings"]), r"^tasks\.score: got numbers from .* to 3e\+39; subtract a constant or divide"),
+        ({"inputs": {"far": "number"}}, lambda t: t.assign(far=1e9 + t["siblings"]), r"^inputs\.far: got numbers from .*; subtract"),
+        ({}, lambda t: t.assign(school=t["school"].where(t.index != 5, "  ")), r"school.*1 rows without a value, row 5 the first"),
         ({}, lambda t: t.assign(school=t["school"].where(t.index != 5)), r"school.*1 rows without a value, row 5 the first"),
         ({}, lambda t: pd.concat([t, t[["ses"]]], axis=1), r"^table: got the column 'ses' 2 times"),
         ({}, lambda t: t.iloc[:0], r"^table: got 14 columns and no row"),
@@ -196,6 +208,61 @@ def test_files_that_cannot_be_read_say_why(frame, tmp_path):
             make(tmp_path / name)
     with pytest.raises(fe.errors.ArgumentError, match=r"^table: got 3; pass a path"):
         make(3)
+    with pytest.raises(fe.errors.DataError, match=r"^table: got .*same length; pass a mapping of columns"):
+        make({"school": ["a", "b"], "ses": [1.0]})
+    with pytest.raises(fe.errors.ArgumentError, match=r"^encoding: got klingon; use one that Python knows"):
+        make(latin, encoding="klingon")
+    for name in ("broken.csv.gz", "broken.csv.zip", "broken.parquet"):
+        (tmp_path / name).write_bytes(b"no such format")
+        with pytest.raises(fe.errors.DataError, match=rf"{name}: got "):
+            make(tmp_path / name)
+
+
+@pytest.mark.parametrize("line", ["{0},a,{1},{2},", "{0},a,{1},{2},9"])
+def test_columns_do_not_move_where_rows_are_longer_than_the_header(line, tmp_path):
+    """Pandas takes the first value of such rows for a name of the row."""
+    path = tmp_path / "longer.csv"
+    path.write_text("\n".join(["number,school,ses,score", *(line.format(number, number / 7, number % 3) for number in range(ROWS))]))
+    with pytest.raises(fe.errors.DataError, match=r"longer\.csv: got .*Expected 4 fields in line 2, saw 5"):
+        make(path, tasks={"score": "regression"})
+
+
+def test_blanks_are_missing_and_an_infinity_is_a_missing_number(frame, tmp_path):
+    path = tmp_path / "BLANKS.CSV"
+    ses = [" " if row == 3 else "inf" if row == 4 else str(row / 7) for row in range(ROWS)]
+    frame[["school", "score"]].assign(ses=ses).to_csv(path, index=False)
+    found = make(path, tasks={"score": "regression"})
+    assert found.schema.features == (Feature("ses", "number"),)
+    assert sorted(found.arrays["row"][~found.arrays["present"]["ses"]]) == [3, 4]
+
+
+def test_white_space_around_words_makes_no_other_word(frame):
+    spaced = frame.assign(
+        school=frame["school"].where(frame.index % 2 == 0, frame["school"] + " "),
+        band=pd.Categorical(np.where(frame.index % 2, " high", "low"), categories=["low", " high"], ordered=True),
+        passed=pd.Categorical(np.where(frame.index % 2, "yes ", "no"), categories=["no", "perhaps", "yes "]),
+    )
+    found = make(spaced, inputs=["band"])
+    assert found.texts["school"] == ("east", "north", "west")
+    np.testing.assert_array_equal(found.arrays["row"], in_order(frame).index)
+    assert found.schema.features[0].levels == ("low", "high") and found.schema.tasks[0].levels == ("no", "yes")
+    odd = found.arrays["row"] % 2
+    np.testing.assert_array_equal(found.arrays["categories"]["band"], odd)
+    np.testing.assert_array_equal(found.arrays["targets"]["passed"], odd)
+    assert found.arrays["present"]["passed"].all()
+
+
+def test_columns_without_single_or_distinct_numbers_are_left_out(frame):
+    said = []
+    strange = frame.assign(marks=[np.ones(2)] * ROWS, wave=1j * frame["siblings"], far=16_777_217 + np.arange(ROWS) // 2)
+    names = {feature.name for feature in make(strange, say=said.append).schema.features}
+    assert not names & {"marks", "wave", "far"}
+    assert "left out          far       has numbers too close together for their size: float32 keeps seven digits" in said[0].splitlines()
+
+
+def test_clients_may_have_any_number(frame):
+    far = make(frame.assign(school=1e20 * (1 + np.arange(ROWS) % 3)), inputs=["ses"])
+    assert far.texts["school"] == ("1e+20", "2e+20", "3e+20")
 
 
 def test_a_kind_given_by_name_is_obeyed(frame):
@@ -244,6 +311,18 @@ def test_standardising_undoes_itself_and_looks_at_training_rows_alone(population
     known = population.arrays["present"]["score"]
     back = scales.undo("score", scaled.arrays["targets"]["score"].astype(np.float64))
     np.testing.assert_allclose(back[known], population.arrays["targets"]["score"][known], rtol=1e-5)
+    assert Standardiser.from_json(scales.to_json()) == scales
+
+
+def test_a_number_that_training_rows_do_not_vary_says_nothing_of_others(population):
+    """A network's weights of such a column are those it started with."""
+    numbers = {**population.arrays["numbers"], "ses": np.where(population.row_clients == 2, 2e6, 7).astype(np.float32)}
+    present = {**population.arrays["present"], "siblings": population.row_clients == 2}
+    arrays = {**population.arrays, "numbers": numbers, "present": present}
+    flat = Population.from_arrays(arrays, population.offsets, schema=population.schema)
+    scales = Standardiser.fit(flat.select([0, 1]))
+    scaled = scales.apply(flat).arrays["numbers"]
+    assert not scaled["ses"].any() and not scaled["siblings"].any() and scaled["born"].any()
     assert Standardiser.from_json(scales.to_json()) == scales
 
 
