@@ -51,7 +51,8 @@ def test_a_killed_process_ends_the_others_with_one_clear_line(running, victim):
         _, errors = process.communicate(timeout=60)
         assert process.returncode != 0
         said = [line for line in errors.splitlines() if line.startswith("ProcessError: ")]
-        expected = f"ProcessError: process {victim} of 3 has ended or cannot be reached, so process {number} ends too; see"
+        ended = "ProcessError: process {} of 3 has ended or cannot be reached, so process {} ends too; see"
+        expected = tuple(ended.format(gone, number) for gone in {victim, 0})  # process 0 may be the next to end
         if victim == 0 and not said:  # JAX itself is mostly quicker to end a process whose coordinator is gone
             assert "Failed to send RPC to coordination service" in errors
             continue

@@ -29,7 +29,12 @@ def last(table):
         ("regression", lambda table: np.where(last(table), table["ses"], np.nan), 1, r"0 distinct values among training rows of fold 1"),
         ("binary", lambda table: np.where(last(table), table["ses"] > 0, np.nan), 1, r"0 distinct values among training rows of fold 1"),
         ("binary", lambda table: last(table) & (table["ses"] > 0), 1, r"1 distinct value among training rows of fold 1; train on more"),
-        ("regression", lambda table: np.where(last(table), table["ses"], np.nan), 5, r"0 distinct values in the held-out clients of fold 5"),
+        (
+            "regression",
+            lambda table: np.where(last(table), table["ses"], np.nan),
+            5,
+            r"0 distinct values in the held-out clients of fold 5",
+        ),
     ],
 )
 def test_a_task_that_a_side_lacks_is_refused(kind, target, fold, message):
