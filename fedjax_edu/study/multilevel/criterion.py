@@ -8,6 +8,7 @@ import numpy as np
 from fedjax_edu.core.errors import DataError
 from fedjax_edu.study.multilevel.school_statistics import NOTHING, SchoolStatistics
 
+_STARTS = (0.5, 0.1, 2.0)  # of the factor of D
 _CONVEX = 1e-4  # how far the deviance may fall with D, for each school, at what counts as its minimum
 
 
@@ -104,7 +105,8 @@ def minimise(criterion: Criterion) -> tuple[np.ndarray, float]:
     """The D of the smallest deviance, [q, q] in the basis, and by how much another step would lower it.
 
     BFGS moves the Cholesky factor of D, which is free, so that D cannot leave the positive semi-definite matrices. The gain is Newton's,
-    from the curvature there; it is infinite where D lies on a boundary, which its factor cannot leave, and should not.
+    from the curvature there. A long first step may end on a boundary that D should not lie on and its factor cannot leave: the next start
+    is smaller, or larger; after the last, the gain is infinite.
     """
     import scipy.optimize
 
@@ -121,10 +123,12 @@ def minimise(criterion: Criterion) -> tuple[np.ndarray, float]:
         found = criterion.profile(root @ root.T)
         return found.deviance / schools, (2 * found.slope @ root)[lower] / schools
 
-    start = 0.5 * np.eye(size)[lower]
-    entries = scipy.optimize.minimize(by_school, start, jac=True, method="BFGS", options={"gtol": 1e-9}).x
-    relative = factor(entries) @ factor(entries).T
-    if np.linalg.eigvalsh(criterion.profile(relative).slope)[0] < -_CONVEX * schools:
+    for start in _STARTS:
+        found = scipy.optimize.minimize(by_school, start * np.eye(size)[lower], jac=True, method="BFGS", options={"gtol": 1e-9})
+        entries, relative = found.x, factor(found.x) @ factor(found.x).T
+        if np.linalg.eigvalsh(criterion.profile(relative).slope)[0] >= -_CONVEX * schools:
+            break
+    else:
         return relative, np.inf
     slope = by_school(entries)[1]
     curvature = np.atleast_2d(scipy.optimize.approx_fprime(entries, lambda near: by_school(near)[1]))
