@@ -72,7 +72,7 @@ def run_schools(
         plots.learning_curve(folder.path / "learning_curve.png", history, result)
         plots.schools(folder.path / "schools.png", result.predictions["held_out"], result.predictions["within"], result)
     report.show(result, console)
-    console.print(f"Everything is in {Path(workdir)}.", highlight=False)
+    console.print(f"Everything is in {Path(workdir)}.", highlight=False, markup=False)
     return result
 
 
