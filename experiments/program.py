@@ -45,9 +45,9 @@ def _parse(argv: list[str]) -> list[str]:
         ConfigError: a field that the configuration file lacks.
     """
     names = {argument.lstrip("-").partition("=")[0] for argument in argv[1:]}
+    added = [f"--config={OWN_TABLE}"] if "csv" in names and "config" not in names else []  # before its fields, which it makes known
     try:
-        own = [f"--config={OWN_TABLE}"] if "csv" in names and "config" not in names else []
-        return app.parse_flags_with_usage([*argv[:1], *own, *argv[1:]])  # first: what sets a field comes after it
+        return app.parse_flags_with_usage([*argv[:1], *added, *argv[1:]])
     except AttributeError as error:
         given = dict(argument.lstrip("-").split("=", 1) for argument in argv if re.match(r"--?config\.[\w.]+=", argument))
         unknown = next(field for field in given if re.search(rf"\b{field.split('.')[-1]}\b", str(error)))

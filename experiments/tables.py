@@ -1,11 +1,13 @@
 """The flags that describe a user's own table."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from absl import flags
 
 import fedjax_edu as fe
 
+KINDS = ("number", "category", "text")
 CSV = flags.DEFINE_string("csv", "", "A table of students instead of the configuration's studies: CSV, TSV or Parquet.")
 _CLIENT = flags.DEFINE_string("client", "", "The column of the table with the school, or whatever owns a row.")
 _TASK = flags.DEFINE_multi_string("task", [], "COLUMN:binary or COLUMN:regression, a column to predict; repeat it for more.")
@@ -36,23 +38,29 @@ def population() -> fe.data.Population | None:
     return fe.data.Population.from_table(
         CSV.value,
         client=_CLIENT.value,
-        tasks=_whole(_TASK),
-        inputs={name: kind or None for name, kind in _pairs(_INPUT).items()} or None,
+        tasks=_pairs(_TASK, [given.rpartition(":") for given in _TASK.value]),
+        inputs=_inputs() or None,
         unit=_UNIT.value or None,
         classroom=_CLASSROOM.value or None,
-        groups=_whole(_GROUP),
+        groups=_pairs(_GROUP, [given.partition(":") for given in _GROUP.value]),
         encoding=_ENCODING.value,
     )
 
 
-def _pairs(flag: Any) -> dict[str, str]:
-    """``name:value`` by name, with an empty value where there is none."""
-    return {name: value for name, _, value in (given.partition(":") for given in flag.value)}
+def _inputs() -> dict[str, str | None]:
+    """The kind of each input, None where it is not given; names of columns may have colons."""
+    parted = {given: given.rpartition(":") for given in _INPUT.value}
+    return {name if kind in KINDS else given: kind if kind in KINDS else None for given, (name, _, kind) in parted.items()}
 
 
-def _whole(flag: Any) -> dict[str, str]:
-    pairs = _pairs(flag)
-    for name, value in pairs.items():
-        if not value:
-            raise fe.errors.ConfigError(flag.name, name, f"write two words with a colon between them; --{flag.name} is {flag.help}")
+def _pairs(flag: Any, parted: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """What stands behind the colon by what stands before it."""
+    pairs: dict[str, str] = {}
+    for name, _, value in parted:
+        if not (name and value):
+            remedy = f"write two words with a colon between them; --{flag.name} is {flags.FLAGS[flag.name].help}"
+            raise fe.errors.ConfigError(flag.name, name or value, remedy)
+        if name in pairs:
+            raise fe.errors.ConfigError(flag.name, f"{name} twice", "give it once")
+        pairs[name] = value
     return pairs

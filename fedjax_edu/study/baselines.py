@@ -40,7 +40,9 @@ def boosting(data: SchoolData) -> Predict:
     def fit(task: Task, inputs: np.ndarray, targets: np.ndarray, schools: np.ndarray) -> Any:
         seen = np.isfinite(inputs).any(axis=0)  # it refuses a column that is hidden from a task
         kind = HistGradientBoostingClassifier if task.binary else HistGradientBoostingRegressor
-        fitted = kind(max_iter=150, learning_rate=0.06, random_state=data.seed).fit(inputs[:, seen], targets)
+        lonely = task.binary and np.bincount(targets.astype(int)).min() == 1  # nothing of that class could be set aside
+        stopping = False if lonely else "auto"
+        fitted = kind(max_iter=150, learning_rate=0.06, early_stopping=stopping, random_state=data.seed).fit(inputs[:, seen], targets)
         return lambda rows, schools: _expected(task, fitted, rows[:, seen])
 
     return _by_task(data, fit, _columns)

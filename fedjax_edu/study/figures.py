@@ -28,6 +28,7 @@ STYLE: Any = {
     "lines.linewidth": 1.4,
     "savefig.dpi": 300,
     "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # a name of a task may have dollars
     "pdf.fonttype": 42,  # TrueType, embedded: letters can be selected, and journals refuse Type 3
     "svg.fonttype": "path",  # an SVG cannot embed a font that every program reads, so letters are outlines
     "svg.hashsalt": "fedjax_edu",  # equal figures are equal files

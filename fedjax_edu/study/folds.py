@@ -1,8 +1,10 @@
 """The numbers that are reported: every fold, several seeds, intervals by bootstrap over schools."""
 
 import dataclasses
+import itertools
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from fedjax_edu.study.processes import is_first, standard_output
 from fedjax_edu.study.results import MODELS, TESTS, Result
 from fedjax_edu.study.run import run_schools
 from fedjax_edu.study.run_folder import RunFolder, versions
-from fedjax_edu.study.schools import FOLDS, population_of
+from fedjax_edu.study.schools import FOLDS, population_of, prepare
 from fedjax_edu.study.tables import Estimated, Table, counted
 from fedjax_edu.study.task_run import TaskRun
 
@@ -63,7 +65,8 @@ def run_folds(
         console: where progress and tables go; None is standard output.
 
     Raises:
-        ArgumentError: seeds or folds out of range, or a folder that cannot be written.
+        ArgumentError: seeds or folds out of range, a fold that the population cannot be split into, or a folder that cannot be written.
+        DataError: a task that a side of some fold lacks.
     """
     if folds not in range(1, FOLDS + 1):
         raise ArgumentError("folds", folds, f"use 1 .. {FOLDS}")
@@ -71,12 +74,14 @@ def run_folds(
         raise ArgumentError("seeds", seeds, "use a positive integer")
     folder, console = RunFolder(workdir), console or standard_output()
     population = population_of(config) if population is None else population
+    planned = itertools.product(range(1, folds + 1), range(config.seed, config.seed + seeds))
+    runs = [dataclasses.replace(config, fold=fold, seed=seed) for fold, seed in planned]
+    for run in runs:
+        prepare(population, run.fold, run.seed, validation=run.validation)  # what cannot be run is said before hours of those that can
     results = []
-    for fold in range(1, folds + 1):
-        for seed in range(config.seed, config.seed + seeds):
-            console.rule(f"fold {fold}, seed {seed}")
-            run = dataclasses.replace(config, fold=fold, seed=seed)
-            results.append(run_schools(run, Path(workdir) / f"fold{fold}-seed{seed}", console, population=population))
+    for run in runs:
+        console.rule(f"fold {run.fold}, seed {run.seed}")
+        results.append(run_schools(run, Path(workdir) / f"fold{run.fold}-seed{run.seed}", console, population=population))
     report = summarise(results, min(seeds, ENOUGH))
     folder.write_json("folds.json", report.comparisons)
     folder.write_text("report.md", _markdown(report, population, seeds, folds))
@@ -85,8 +90,8 @@ def run_folds(
         files.write_text(f"{name}.csv", table.csv())
         files.write_text(f"{name}.tex", table.latex())
         console.print(f"\n{table.markdown()}", highlight=False, markup=False, soft_wrap=True)
-    for task in report.calibration.reliability if is_first() else ():
-        plots.reliability(folder.path / f"reliability-{task.replace('.', '-')}.png", report.calibration, task)
+    for task, name in _file_names(report.calibration.reliability).items() if is_first() else ():
+        plots.reliability(folder.path / f"reliability-{name}.png", report.calibration, task)
     return report
 
 
@@ -109,6 +114,19 @@ def summarise(results: Sequence[Result], seeds_at_least: int = ENOUGH) -> FoldsR
         tables["calibration"] = calibration.table(MODELS)
     tables["groups"] = measure_fairness(runs["held_out"], ["federated"]).table(MODELS)
     return FoldsReport(comparisons, calibration or CalibrationReport({}, {}, {}), tables)
+
+
+def _file_names(tasks: Iterable[str]) -> dict[str, str]:
+    """Names of tasks as parts of names of files: short, of letters and digits, each another one.
+
+    >>> _file_names(["star.math", "a/b", "a b"])
+    {'star.math': 'star-math', 'a/b': 'a-b', 'a b': 'a-b-2'}
+    """
+    names: dict[str, str] = {}
+    for position, task in enumerate(tasks):
+        plain = re.sub(r"[^\w-]+", "-", task)[:60]
+        names[task] = f"{plain}-{position}" if plain in names.values() else plain
+    return names
 
 
 def _binary(runs: Sequence[TaskRun]) -> bool:

@@ -31,12 +31,12 @@ def learning_curve(path: Path, history: History, result: Result) -> None:
     with figure(path, height=3.1, columns=2) as (drawn, axes):
         left, right = axes[0]
         rounds = np.array([record["round"] for record in history.rounds])
-        scored = [last for last, _ in history.curve]
+        scored, lines = [last for last, _ in history.curve], []
         for position, task in enumerate(result.compared):
             style = line_style(position)
             losses = np.array([record["losses"][task.name] for record in history.rounds], float)
             left.plot(rounds, losses, alpha=0.25, linewidth=0.6, color=style["color"])
-            left.plot(rounds, _smooth(losses), label=task.title, **style)
+            lines += left.plot(rounds, _smooth(losses), label=task.title, **style)
             right.plot(scored, [scores[task.name] for _, scores in history.curve], **style)
             if "ridge" in (models := result.tasks[task.name].held_out):
                 right.axhline(models["ridge"].score, color=style["color"], linewidth=0.9, linestyle=":")
@@ -44,7 +44,8 @@ def learning_curve(path: Path, history: History, result: Result) -> None:
         left.set(xlabel="round", ylabel="half squared error or cross-entropy", xlim=(0, None), ylim=(0, None))
         right.set_title("Held-out schools; dotted: ridge, pooled rows")
         right.set(xlabel="round", ylabel="R² or AUC", xlim=(0, None), ylim=(0, 0.9))
-        drawn.legend(loc="outside lower center", ncols=4)
+        titles = [task.title for task in result.compared]  # named, or those with a leading underscore would be left out
+        drawn.legend(lines, titles, loc="outside lower center", ncols=4)
 
 
 def schools(path: Path, held_out: Sequence[TaskRun], within: Sequence[TaskRun], result: Result) -> None:

@@ -3,6 +3,7 @@
 import math
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fedjax_edu.data import Task
@@ -31,7 +32,7 @@ def show(result: Result, console: Console) -> None:
 
 def task_table(task: Task, result: TaskResult) -> Table:
     """Rows are models; columns are the score over all rows and of the school at the lowest tenth, on either test."""
-    table = Table(title=f"\n{task.title} ({task.metric.replace('R2', 'R²')})", title_justify="left", title_style="bold")
+    table = Table(title=f"\n{escape(task.title)} ({task.metric.replace('R2', 'R²')})", title_justify="left", title_style="bold")
     table.add_column("model", min_width=20)
     for title in ("held out", "within"):
         table.add_column(title, justify="right")

@@ -83,7 +83,7 @@ def run_schools(
         plots.learning_curve(folder.path / "learning_curve.png", history, result)
         plots.schools(folder.path / "schools.png", result.predictions["held_out"], result.predictions["within"], result)
     report.show(result, console)
-    console.print(f"Everything is in {Path(workdir)}, the model in {Path(workdir) / MODEL}.", highlight=False)
+    console.print(f"Everything is in {Path(workdir)}, the model in {Path(workdir) / MODEL}.", highlight=False, markup=False)
     return result
 
 

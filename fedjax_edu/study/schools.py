@@ -183,11 +183,7 @@ def _check_targets(population: Population, fold: int, train: Population, within:
     """Before anything is trained: every task has rows on all sides, and something to learn."""
     sides = {
         "among training rows": (train, 2, "train on more clients that have it, or leave the task out"),
-        "in the within-school test": (
-            within,
-            1,
-            "leave the task out, or pass clients of three rows or more: a fifth of a client is held out",
-        ),
+        "in the within-school test": (within, 1, "leave the task out, or pass clients of three rows or more: a fifth is held out"),
         "in the held-out clients": (held_out, 1, "use another fold, or leave the task out"),
     }
     for task, targets in zip(schema_of(population).tasks, raw_targets(population).T, strict=True):

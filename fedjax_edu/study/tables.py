@@ -130,6 +130,8 @@ def shown(cell: Cell) -> str:
             return "<.001"
         case float():
             return number(cell)
+        case str():
+            return " ".join(cell.split())  # a line break would end the row
         case _:
             return str(cell)
 
@@ -140,7 +142,8 @@ def _in_markdown(cell: Cell) -> str:
 
 
 def _latex_line(cells: Sequence[Cell]) -> str:
-    return " & ".join(map(_in_latex, cells)) + r" \\"
+    line = " & ".join(map(_in_latex, cells)) + r" \\"
+    return "{}" + line if line.startswith("[") else line  # or the rule above would take it for an option
 
 
 def _in_latex(cell: Cell) -> str:

@@ -173,11 +173,7 @@ def test_units_and_classrooms_are_numbered(frame):
         ({"inputs": {"ses": None, "sex": "text"}, "groups": {"sex": "sex"}}, None, r"^groups\.sex: got sex; use a number or a category"),
         ({"inputs": ["ses", "marks"]}, lambda t: t.assign(marks=[[1, 2]] * ROWS), r"^inputs, column 'marks': got has lists"),
         ({}, lambda t: t.assign(score=1e9 + t["siblings"]), r"^tasks\.score: got numbers from .*; subtract a constant"),
-        (
-            {},
-            lambda t: t.assign(score=1e39 * t["siblings"]),
-            r"^tasks\.score: got numbers from .* to 3e\+39; subtract a constant or divide",
-        ),
+        ({}, lambda t: t.assign(score=1e39 * t["siblings"]), r"^tasks\.score: got numbers from .* to 3e\+39; subtract a"),
         ({"inputs": {"far": "number"}}, lambda t: t.assign(far=1e9 + t["siblings"]), r"^inputs\.far: got numbers from .*; subtract"),
         ({}, lambda t: t.assign(school=t["school"].where(t.index != 5, "  ")), r"school.*1 rows without a value, row 5 the first"),
         ({}, lambda t: t.assign(school=t["school"].where(t.index != 5)), r"school.*1 rows without a value, row 5 the first"),

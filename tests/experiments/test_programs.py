@@ -36,6 +36,19 @@ def test_a_mistake_ends_the_program_with_one_line(module, arguments, message):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("--config.rounds=5", "ArgumentError: table: got absent.csv; name a file"),
+        ("--config.round=5", "ConfigError: config.round: got '5'; "),
+    ],
+)
+def test_fields_can_be_set_beside_a_table(field, message):
+    done = run("train", "--csv=absent.csv", "--client=school", "--task=passed:binary", field)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(message)
+
+
 def test_an_unknown_field_of_a_configuration_file_is_named(tmp_path):
     (tmp_path / "own.py").write_text((ROOT / "experiments/configs/schools.py").read_text().replace('"rounds"', '"round"'))
     done = run("train", f"--config={tmp_path / 'own.py'}", f"--workdir={tmp_path / 'run'}")

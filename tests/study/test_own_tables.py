@@ -1,11 +1,14 @@
 """Somebody's own table under the school protocol: what cannot be run is refused before anything trains, what can be is not."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 import fedjax_edu as fe
-from fedjax_edu.study import baselines
-from fedjax_edu.study.results import collect
+from fedjax_edu.study import baselines, folds, report
+from fedjax_edu.study.results import Score, TaskResult, collect
 from fedjax_edu.study.schools import groups_of, prepare
 
 
@@ -26,15 +29,10 @@ def last(table):
 @pytest.mark.parametrize(
     ("kind", "target", "fold", "message"),
     [
-        ("regression", lambda table: np.where(last(table), table["ses"], np.nan), 1, r"0 distinct values among training rows of fold 1"),
-        ("binary", lambda table: np.where(last(table), table["ses"] > 0, np.nan), 1, r"0 distinct values among training rows of fold 1"),
+        ("regression", lambda table: np.where(last(table), table["ses"], np.nan), 1, r"0 distinct values among training rows"),
+        ("binary", lambda table: np.where(last(table), table["ses"] > 0, np.nan), 1, r"0 distinct values among training rows"),
         ("binary", lambda table: last(table) & (table["ses"] > 0), 1, r"1 distinct value among training rows of fold 1; train on more"),
-        (
-            "regression",
-            lambda table: np.where(last(table), table["ses"], np.nan),
-            5,
-            r"0 distinct values in the held-out clients of fold 5",
-        ),
+        ("regression", lambda table: np.where(last(table), table["ses"], np.nan), 5, r"0 distinct values in the held-out clients"),
     ],
 )
 def test_a_task_that_a_side_lacks_is_refused(kind, target, fold, message):
@@ -65,11 +63,15 @@ def test_a_task_that_no_multilevel_model_fits_has_no_score_by_it(population):
     assert np.isnan(run.score("random_intercept"))
 
 
-def test_boosting_repeats_itself():
+def test_boosting_repeats_itself_and_bears_a_class_of_one():
     """It sets validation rows aside, at random, where there are more than 10,000."""
     data = prepare(make([4500] * 4), 1, 0)
     first, second = (baselines.boosting(data)(data.held_out) for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+    lonely = prepare(make([4500] * 4, {"rare": "binary"}, rare=lambda table: np.arange(18_000) == 1), 1, 0)
+    assert lonely.targets[lonely.train.rows].sum() == 1
+    assert np.isfinite(baselines.boosting(lonely)(lonely.held_out)).all()  # the only one of a class cannot be set aside
 
 
 def test_numbers_that_name_a_group_are_its_labels():
@@ -77,3 +79,21 @@ def test_numbers_that_name_a_group_are_its_labels():
     assert [(feature.name, feature.kind) for feature in population.schema.features] == [("ses", "number"), ("sex", "number")]
     sex = groups_of(population, population.schema.tasks[0])["sex"]
     np.testing.assert_array_equal(sex, population.arrays["numbers"]["sex"].astype(int).astype(str))
+
+
+def test_a_fold_that_there_is_not_is_refused_before_any_is_run(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(folds, "run_schools", lambda *args, **options: pytest.fail("a fold was run"))
+    with pytest.raises(fe.errors.ArgumentError, match=r"^fold: got 4; use 1 .. 3"):
+        fe.study.run_folds(config, tmp_path, population=make([30] * 3))
+    some = make(tasks={"score": "regression", "goal": "regression"}, goal=lambda table: np.where(last(table), np.nan, table["ses"]))
+    with pytest.raises(fe.errors.DataError, match=r"^tasks\.goal: got 0 distinct values in the held-out clients of fold 1"):
+        fe.study.run_folds(config, tmp_path, population=some)
+
+
+def test_a_title_is_printed_as_it_is_written():
+    """Rich would read brackets as a style, and fail on one that ends what never began."""
+    score, text = Score(0.5, 0.4), io.StringIO()
+    result = TaskResult("R2", {"federated": score}, {"federated": score}, None, None)
+    for title in ("[/b]", "[red]x"):
+        Console(file=text).print(report.task_table(fe.data.Task(title, "regression"), result))
+    assert "[/b] (R²)" in text.getvalue() and "[red]x (R²)" in text.getvalue()

@@ -149,6 +149,16 @@ def test_no_word_of_the_learning_curve_lies_on_another_and_lines_differ(tmp_path
     assert len(set(styles)) == count
 
 
+def test_a_title_is_shown_as_it_is_written(tmp_path, drawn):
+    """Matplotlib would read what stands between dollars as mathematics, and leave a leading underscore out of the legend."""
+    titles = [r"$\frac$", "cost $x to $y", "_hidden"]
+    tasks = tuple(Task(title, "regression") for title in titles)
+    draw_learning_curve(tmp_path / "curve.png", tasks)
+    draw_schools(tmp_path / "schools.png", tasks)
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == titles
+    assert not any(text.get_parse_math() for each in drawn for text in each.findobj(Text) if text.get_text() in titles)
+
+
 def test_the_reliability_plot_has_a_point_and_a_count_a_bin(tmp_path, drawn):
     draw_reliability(tmp_path / "reliability.png")
     curve, counts = drawn[0].axes

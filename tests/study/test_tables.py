@@ -76,5 +76,11 @@ def test_latex_has_the_rules_of_booktabs_and_says_the_same():
             assert read(bold[1] if bold else cell) == shown(wanted)
 
 
+def test_words_cannot_end_a_row_or_become_an_option_of_its_rule():
+    table = Table("", ("[group]", "n"), (("[a]\n\nb", 30),))
+    assert table.markdown().splitlines()[2] == "| [a] b   | 30 |"
+    assert [line for line in table.latex().splitlines() if "[" in line] == [r"{}[group] & n \\", r"{}[a] b & 30 \\"]
+
+
 def test_a_column_with_one_number_is_a_column_of_numbers():
     assert r"\begin{tabular}{lr}" in Table("", ("group", "n"), (("a", 30), ("b", "<20"))).latex()

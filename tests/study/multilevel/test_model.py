@@ -6,6 +6,7 @@ import scipy.optimize
 
 from fedjax_edu.core.errors import ArgumentError, DataError
 from fedjax_edu.study import multilevel
+from fedjax_edu.study.multilevel import criterion as criterion_module
 from fedjax_edu.study.multilevel.criterion import Criterion, minimise
 
 
@@ -220,3 +221,11 @@ def test_a_factor_stuck_on_a_boundary_is_refused(monkeypatch):
     y, _, _ = balanced(1.0)
     with pytest.raises(DataError, match=r"another step would gain inf"):
         multilevel.fit(multilevel.statistics({"y": y.ravel()}, np.repeat(np.arange(12), 5)), "y")
+
+
+def test_a_start_that_leads_to_a_boundary_is_followed_by_another(monkeypatch):
+    y, _, _ = balanced(1.0)
+    sent = multilevel.statistics({"y": y.ravel()}, np.repeat(np.arange(12), 5))
+    expected = multilevel.fit(sent, "y")
+    monkeypatch.setattr(criterion_module, "_STARTS", (0.0, 0.5))  # the deviance does not change with a factor of 0
+    assert multilevel.fit(sent, "y").between == pytest.approx(expected.between)
