@@ -15,4 +15,5 @@ def get_config() -> ConfigDict:
     config.studies = []
     config.tasks = ConfigDict({"default": {"weight": 1.0, "intercept": 10.0, "slopes": 100.0, "classrooms": 10.0}})
     config.rounds = 200
+    config.model.products = False  # a wide table has too many pairs of numbers and levels
     return config
