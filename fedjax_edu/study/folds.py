@@ -21,7 +21,7 @@ from fedjax_edu.study.processes import is_first, standard_output
 from fedjax_edu.study.results import MODELS, TESTS, Result
 from fedjax_edu.study.run import run_schools
 from fedjax_edu.study.run_folder import RunFolder, versions
-from fedjax_edu.study.schools import FOLDS, population_of, prepare
+from fedjax_edu.study.schools import FOLDS, population_of, split
 from fedjax_edu.study.tables import Estimated, Table, counted
 from fedjax_edu.study.task_run import TaskRun
 
@@ -77,7 +77,7 @@ def run_folds(
     planned = itertools.product(range(1, folds + 1), range(config.seed, config.seed + seeds))
     runs = [dataclasses.replace(config, fold=fold, seed=seed) for fold, seed in planned]
     for run in runs:
-        prepare(population, run.fold, run.seed, validation=run.validation)  # what cannot be run is said before hours of those that can
+        split(population, run.fold, run.seed, validation=run.validation)  # what cannot be run is said before hours of those that can
     results = []
     for run in runs:
         console.rule(f"fold {run.fold}, seed {run.seed}")

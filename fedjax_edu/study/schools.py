@@ -104,14 +104,8 @@ def prepare(population: Population, fold: int, seed: int, *, validation: bool = 
         ArgumentError: a population without a schema, or of a single school; inputs that are all texts; a fold that there is not.
         DataError: a task without rows to train or to test on.
     """
-    schema = schema_of(population)
-    if all(feature.kind == "text" for feature in schema.features):
-        raise ArgumentError("population", "texts alone as inputs", "add a number or a category: the study's models read no texts")
-    train, within, held_out = _split(_index(population), fold, seed)
-    if validation:
-        train, within, held_out = _split(train, fold=1, seed=seed + 1)
-    _check_targets(population, fold, train, within, held_out)
-    encoding = Encoding(schema, Standardiser.fit(_rows(population, train)))
+    train, within, held_out = split(population, fold, seed, validation=validation)
+    encoding = Encoding(schema_of(population), Standardiser.fit(_rows(population, train)))
     arrays = _arrays(population, encoding)
     return SchoolData(
         population=population,
@@ -124,6 +118,17 @@ def prepare(population: Population, fold: int, seed: int, *, validation: bool = 
         fold=fold,
         seed=seed,
     )
+
+
+def split(population: Population, fold: int, seed: int, *, validation: bool = False) -> tuple[Population, Population, Population]:
+    """The rows of training pupils, of their schools' other pupils, and of whole other schools; arguments and errors of :func:`prepare`."""
+    if all(feature.kind == "text" for feature in schema_of(population).features):
+        raise ArgumentError("population", "texts alone as inputs", "add a number or a category: the study's models read no texts")
+    train, within, held_out = _split(_index(population), fold, seed)
+    if validation:
+        train, within, held_out = _split(train, fold=1, seed=seed + 1)
+    _check_targets(population, fold, train, within, held_out)
+    return train, within, held_out
 
 
 def students_of(population: Population) -> np.ndarray:
