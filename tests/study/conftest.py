@@ -1,6 +1,5 @@
 """A small population with the columns of two real studies."""
 
-import jax
 import pytest
 
 from experiments.configs.schools import get_config
@@ -10,14 +9,6 @@ from fedjax_edu.data.studies.examples import Examples, join
 from fedjax_edu.study import schools
 from fedjax_edu.study.config import SchoolsConfig
 from tests.study.small import study
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Studies compile large programs and run them for a second."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")
