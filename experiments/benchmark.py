@@ -5,6 +5,7 @@ it makes itself). JSON, Markdown and a plot go to ``--workdir``; with ``--check`
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -15,7 +16,7 @@ import fedjax_edu as fe
 from experiments.benchmarks import report
 from experiments.benchmarks.floors import judge
 from experiments.benchmarks.peers.rivals import OURS, RIVALS
-from experiments.benchmarks.results import Options, together
+from experiments.benchmarks.results import Measured, Options, Table, together
 from experiments.benchmarks.suites import SUITES
 from experiments.benchmarks.workload import CLIENTS, MODELS
 
@@ -36,13 +37,20 @@ def main(argv: list[str]) -> None:
     console = Console()
     options = read_options(console)
     fe.configure()
-    found = together(part(options) for part in SUITES[_SUITE.value])
-    verdicts = judge(_SUITE.value, found.figures, jax.__version_info__[:2])
-    report.write(options.workdir, _SUITE.value, found, verdicts, report.machine(report.command_line()))
-    for table in (*found.tables, report.floors_table(verdicts)):
-        console.print(report.show(table), highlight=False, markup=False)
+    found, verdicts = Measured(), []
+    for part in SUITES[_SUITE.value](options):
+        found = together([found, part])
+        verdicts = judge(_SUITE.value, found.figures, jax.__version_info__[:2])
+        report.write(options.workdir, _SUITE.value, found, verdicts, report.machine(report.command_line()))  # a suite takes hours
+        _print(console, part.tables)
+    _print(console, (report.floors_table(verdicts),))
     if _CHECK.value and not all(verdict.passed is not False for verdict in verdicts):
         sys.exit(1)
+
+
+def _print(console: Console, tables: Iterable[Table]) -> None:
+    for table in tables:
+        console.print(report.show(table), highlight=False, markup=False)
 
 
 def read_options(console: Console) -> Options:

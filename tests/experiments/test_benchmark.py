@@ -17,7 +17,7 @@ from experiments.benchmarks.errors import BenchmarkError
 from experiments.benchmarks.floors import FLOORS, describe, judge
 from experiments.benchmarks.measure import Spread
 from experiments.benchmarks.peers import environments, rivals
-from experiments.benchmarks.results import Measured, Panel, Table, together
+from experiments.benchmarks.results import Measured, Options, Panel, Table, together
 from experiments.benchmarks.suites import SUITES, cpu, peers
 from experiments.benchmarks.timing import Runner, time_all
 
@@ -418,3 +418,37 @@ def test_a_mistake_ends_the_program_with_one_line(arguments, message):
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(message)
     assert "Traceback" not in done.stderr
+
+
+INTERRUPTED = """
+from absl import app
+from experiments import benchmark
+from tests.experiments.test_benchmark import MADE_UP
+
+def interrupted(options):
+    yield MADE_UP
+    raise SystemExit(3)
+
+benchmark.SUITES["cpu"] = interrupted
+app.run(benchmark.main)
+"""
+
+
+def test_what_a_suite_has_found_is_kept_when_it_is_interrupted(tmp_path):
+    command = [sys.executable, "-c", INTERRUPTED, "--suite=cpu", f"--workdir={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "| transformer | 1.2 s |" in done.stdout
+    assert json.loads((tmp_path / "cpu.json").read_text())["figures"] == MADE_UP.figures
+
+
+def test_rivals_are_reported_cohort_by_cohort(tmp_path, monkeypatch):
+    entries = {name: entry(seconds) for name, seconds in {"ours": 1.0, "fedjax jit": 3.0}.items()}
+    measured = []
+    monkeypatch.setattr(peers, "interpreters", lambda options: {})
+    monkeypatch.setattr(peers, "_compete", lambda options, clients, cohort, *_: measured.append(cohort) or entries)
+    options = Options(("mlp",), (32, 128), ("fedjax jit",), 1, tmp_path, tmp_path, print)
+    found = peers.compare(options)
+    assert next(found).figures["mlp/32/over fedjax"] == 3.0
+    assert measured == [32]
+    assert list(next(found).measurements) == ["mlp/128"]

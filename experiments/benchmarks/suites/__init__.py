@@ -1,6 +1,18 @@
-"""Each suite is a tuple of parts: functions from options to what they measured, one after another."""
+"""Each suite tells what it measured comparison by comparison, as soon as it is known."""
 
-from experiments.benchmarks.results import Part
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from experiments.benchmarks.results import Measured, Options, Part
 from experiments.benchmarks.suites import cpu, peers, scaling
 
-SUITES: dict[str, tuple[Part, ...]] = {"cpu": cpu.PARTS, "scaling": scaling.PARTS, "peers": peers.PARTS}
+
+def _in_turn(parts: tuple[Part, ...], options: Options) -> Iterator[Measured]:
+    return (part(options) for part in parts)
+
+
+SUITES: dict[str, Callable[[Options], Iterator[Measured]]] = {
+    "cpu": partial(_in_turn, cpu.PARTS),
+    "scaling": partial(_in_turn, scaling.PARTS),
+    "peers": peers.compare,
+}

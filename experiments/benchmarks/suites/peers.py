@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import sys
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from experiments.benchmarks import ours, workload
 from experiments.benchmarks.measure import Spread, interleave, spread
 from experiments.benchmarks.peers.environments import prepare
 from experiments.benchmarks.peers.rivals import OURS, RIVALS, Process, Rival
-from experiments.benchmarks.results import Measured, Options, Panel, Part, Table, megabytes, seconds, together, with_spread
+from experiments.benchmarks.results import Measured, Options, Panel, Table, megabytes, seconds, with_spread
 from experiments.benchmarks.timing import rounds_a_repeat
 
 COLUMNS = ("", "round, median [quartiles]", "least", "our speed over its", "accuracy", "norm", "prepared in", "first round", "peak bytes")
@@ -41,10 +42,11 @@ class Entry:
     peak_bytes: int | None
 
 
-def compare(options: Options) -> Measured:
+def compare(options: Options) -> Iterator[Measured]:
     """Every rival on every model and cohort."""
     pythons = interpreters(options)
-    return together(_compare_model(options, model, pythons) for model in options.models)
+    for model in options.models:
+        yield from _compare_model(options, model, pythons)
 
 
 def interpreters(options: Options) -> dict[str | None, Path]:
@@ -55,14 +57,14 @@ def interpreters(options: Options) -> dict[str | None, Path]:
     return {None: Path(sys.executable)} | {name: prepare(name, options.peers_dir) for name in names}
 
 
-def _compare_model(options: Options, model: str, pythons: dict[str | None, Path]) -> Measured:
+def _compare_model(options: Options, model: str, pythons: dict[str | None, Path]) -> Iterator[Measured]:
     rivals = {name: RIVALS[name] for name in (OURS, *options.rivals) if model in RIVALS[name].models}
     clients = workload.make(model)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "workload.npz"
         clients.save(data)
-        found = {cohort: _compete(options, clients, cohort, data, rivals, pythons) for cohort in options.cohorts}
-    return together(report(model, cohort, entries) for cohort, entries in found.items())
+        for cohort in options.cohorts:
+            yield report(model, cohort, _compete(options, clients, cohort, data, rivals, pythons))
 
 
 def _compete(
@@ -154,6 +156,3 @@ def _figures(entries: dict[str, Entry], slower: dict[str, float]) -> dict[str, f
     alike = [gap for name, gap in gaps.items() if not name.startswith(WRAPS)]
     unlike = [gap for name, gap in gaps.items() if name.startswith(WRAPS)]
     return found | ({"accuracy gap": max(alike)} if alike else {}) | ({"accuracy gap of fedjax": max(unlike)} if unlike else {})
-
-
-PARTS: tuple[Part, ...] = (compare,)
