@@ -38,6 +38,7 @@ def get_config() -> ConfigDict:
             "rounds": 400,
             "cohort": 47,  # under a quarter of the training schools of every fold
             "chunk": 10,
+            "saving": {"rounds": 10, "seconds": 600.0, "last": 2, "best": 1},
             "lanes": 4,  # on each device
             "model": {"width": 64, "depth": 1, "tokens": 32, "members": 4, "products": True},
             "tasks": {

@@ -73,6 +73,10 @@ class ConfigError(ArgumentError):
     """A configuration file or flag names a field that does not exist or has the wrong type."""
 
 
+class CheckpointError(ArgumentError):
+    """A checkpoint cannot be written or read, or belongs to another run."""
+
+
 def shown(value: object) -> str:
     """A value in one line of at most 200 characters: arrays as dtype[shape], words as they are, anything else through ``repr``.
 

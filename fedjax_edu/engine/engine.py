@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from fedjax_edu.core import trees
 from fedjax_edu.core.algorithm import Algorithm, Meta, Stage
 from fedjax_edu.core.chain import Chain
-from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.errors import ArgumentError, check_integer
 from fedjax_edu.core.keys import Purpose, check_seed, fold
 from fedjax_edu.core.link import Link
 from fedjax_edu.core.modules import Modules, assign
@@ -124,6 +124,22 @@ class Engine:
         states, links_states = jax.tree.map(lambda *leaves: np.concatenate(leaves), *clients)
         bare = processes.spread(*(each._replace(clients=(), links_clients=()) for each in (state, sharding)))
         return bare._replace(clients=states, links_clients=links_states)
+
+    def keep_lanes(self, lanes: int) -> None:
+        """Takes the number of lanes that an earlier run of this plan found best, instead of measuring anew; before :meth:`init`.
+
+        A plan that names a number, and an engine that has measured, keep theirs.
+
+        Args:
+            lanes: of each device, as in ``engine.layout.lanes``.
+
+        Raises:
+            ArgumentError: not a positive integer.
+        """
+        lanes = check_integer("lanes", lanes)
+        if self.layout.lanes is None:
+            share = self._seats // self.layout.mesh.shape[AXIS]
+            self.layout = self.layout._replace(lanes=min(lanes, share), reason="found best by an earlier run")
 
     def _begin(self, resident: Resident, params: Tree, key: jax.Array, clients: jax.Array) -> State:
         """The first state, with the states of `clients` (int32 [K]) alone."""

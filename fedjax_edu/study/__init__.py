@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from fedjax_edu.study.algorithms import AlgorithmsConfig, run_algorithms, tune_algorithms
     from fedjax_edu.study.calibration import CalibrationReport, measure_calibration
     from fedjax_edu.study.card import CardFacts
+    from fedjax_edu.study.checkpoints import Checkpoints
     from fedjax_edu.study.comparison import ModelComparison, compare
     from fedjax_edu.study.config import Config, SchoolsConfig
     from fedjax_edu.study.exported import ExportedModel
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from fedjax_edu.study.profiling import Profile, profile
     from fedjax_edu.study.results import Result
     from fedjax_edu.study.robustness import RobustnessConfig, run_robustness
-    from fedjax_edu.study.run import run_schools
+    from fedjax_edu.study.run import Run
+    from fedjax_edu.study.saving import Saving
+    from fedjax_edu.study.school_run import run_schools
     from fedjax_edu.study.school_search import SearchConfig, run_search
     from fedjax_edu.study.schools import prepare
     from fedjax_edu.study.searching import search
+    from fedjax_edu.study.stopping import Stopped
     from fedjax_edu.study.sweeping import Sweep, sweep
     from fedjax_edu.study.tables import Table
     from fedjax_edu.study.task_run import TaskRun
@@ -31,6 +35,7 @@ __all__ = [
     "AlgorithmsConfig",
     "CalibrationReport",
     "CardFacts",
+    "Checkpoints",
     "Config",
     "ExportedModel",
     "FairnessReport",
@@ -38,8 +43,11 @@ __all__ = [
     "Profile",
     "Result",
     "RobustnessConfig",
+    "Run",
+    "Saving",
     "SchoolsConfig",
     "SearchConfig",
+    "Stopped",
     "Sweep",
     "Table",
     "TaskRun",
@@ -68,6 +76,7 @@ _HOME = {
     "AlgorithmsConfig": "algorithms",
     "CalibrationReport": "calibration",
     "CardFacts": "card",
+    "Checkpoints": "checkpoints",
     "Config": "config",
     "ExportedModel": "exported",
     "FairnessReport": "fairness",
@@ -75,8 +84,11 @@ _HOME = {
     "Profile": "profiling",
     "Result": "results",
     "RobustnessConfig": "robustness",
+    "Run": "run",
+    "Saving": "saving",
     "SchoolsConfig": "config",
     "SearchConfig": "school_search",
+    "Stopped": "stopping",
     "Sweep": "sweeping",
     "Table": "tables",
     "TaskRun": "task_run",
@@ -93,7 +105,7 @@ _HOME = {
     "run_algorithms": "algorithms",
     "run_folds": "folds",
     "run_robustness": "robustness",
-    "run_schools": "run",
+    "run_schools": "school_run",
     "run_search": "school_search",
     "search": "searching",
     "sweep": "sweeping",

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from fedjax_edu.core.errors import ArgumentError, ConfigError, require
 from fedjax_edu.data import Task
 from fedjax_edu.study.choice import check_algorithm
 from fedjax_edu.study.config import Config, FederatedConfig, SchoolsConfig
+from fedjax_edu.study.console import Printer, standard_output
 from fedjax_edu.study.estimates import Estimate, against
 from fedjax_edu.study.metrics import worst_tenth
-from fedjax_edu.study.processes import standard_output
+from fedjax_edu.study.provenance import versions
 from fedjax_edu.study.report import with_interval
 from fedjax_edu.study.results import collect
-from fedjax_edu.study.run_folder import RunFolder, versions
+from fedjax_edu.study.run_folder import RunFolder
 from fedjax_edu.study.schools import FOLDS, SchoolData, population_of, prepare
 from fedjax_edu.study.tables import Table, counted, number
 from fedjax_edu.study.task_run import TaskRun
@@ -58,7 +58,7 @@ class Score:
 
 
 def run_algorithms(
-    config: AlgorithmsConfig, workdir: str | os.PathLike[str], *, seeds: int = 3, folds: int = FOLDS, console: Console | None = None
+    config: AlgorithmsConfig, workdir: str | os.PathLike[str], *, seeds: int = 3, folds: int = FOLDS, console: Printer | None = None
 ) -> dict[str, dict[str, Score]]:
     """Trains every algorithm with its settings in every fold with every seed.
 
@@ -105,7 +105,7 @@ def run_algorithms(
     return found
 
 
-def tune_algorithms(config: AlgorithmsConfig, *, names: Sequence[str] = (), folds: int = 2, console: Console | None = None) -> None:
+def tune_algorithms(config: AlgorithmsConfig, *, names: Sequence[str] = (), folds: int = 2, console: Printer | None = None) -> None:
     """Prints the mean score over tasks of every point of the grids, on inner splits of the folds' training schools.
 
     Args:

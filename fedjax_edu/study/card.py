@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 
 from fedjax_edu.data import Feature, Schema, Task
+from fedjax_edu.study.provenance import versions
 from fedjax_edu.study.results import Score
-from fedjax_edu.study.run_folder import versions
 from fedjax_edu.study.tables import Table
 
 CARD = "README.md"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 
 from fedjax_edu.core.errors import ConfigError
 from fedjax_edu.data import Task
+from fedjax_edu.study.saving import Saving
 
 Count = Annotated[int, 1]  # with the least that makes sense
 
@@ -116,6 +117,7 @@ class SchoolsConfig(Config):
         cohort: schools a round; all of them where there are fewer.
         chunk: rounds between two reports.
         lanes: schools trained side by side on a device; more or fewer change speed, and results by rounding.
+        saving: when the federation's state is saved, and what is kept.
         model: sizes.
         studies: which of the studies of ``fe.data.load("k12")`` take part; none where a population is given.
         tasks: weight and shrinkage of each task, the dot of its name written as an underscore; ``default`` is for all others.
@@ -132,6 +134,7 @@ class SchoolsConfig(Config):
     chunk: Count
     lanes: Count
     studies: list[str]
+    saving: Saving
     model: ModelConfig
     tasks: dict[str, TaskConfig]
     federated: FederatedConfig

@@ -18,7 +18,8 @@ from fedjax_edu.engine import State, processes
 from fedjax_edu.study.card import CARD, CardFacts, model_card
 from fedjax_edu.study.exported import ExportedModel, check_tensors, specs
 from fedjax_edu.study.processes import is_first
-from fedjax_edu.study.run_folder import to_json, versions
+from fedjax_edu.study.provenance import versions
+from fedjax_edu.study.run_folder import to_json
 
 VERSION = 1
 FORMAT, CLASS = "fedjax_edu model", "MultiTaskModel"

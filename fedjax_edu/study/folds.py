@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
+from rich.rule import Rule
 
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.data import Population
@@ -16,11 +16,13 @@ from fedjax_edu.study import metrics, plots
 from fedjax_edu.study.calibration import CalibrationReport, measure_calibration
 from fedjax_edu.study.comparison import ModelComparison, compare
 from fedjax_edu.study.config import SchoolsConfig
+from fedjax_edu.study.console import Printer, standard_output
 from fedjax_edu.study.fairness import measure_fairness
-from fedjax_edu.study.processes import is_first, standard_output
+from fedjax_edu.study.processes import is_first
+from fedjax_edu.study.provenance import versions
 from fedjax_edu.study.results import MODELS, TESTS, Result
-from fedjax_edu.study.run import run_schools
-from fedjax_edu.study.run_folder import RunFolder, versions
+from fedjax_edu.study.run_folder import RunFolder
+from fedjax_edu.study.school_run import run_schools
 from fedjax_edu.study.schools import FOLDS, population_of, split
 from fedjax_edu.study.tables import Estimated, Table, counted
 from fedjax_edu.study.task_run import TaskRun
@@ -51,7 +53,7 @@ def run_folds(
     seeds: int = 1,
     folds: int = FOLDS,
     population: Population | None = None,
-    console: Console | None = None,
+    console: Printer | None = None,
 ) -> FoldsReport:
     """Runs every fold with every seed, then compares all models on both tests.
 
@@ -80,7 +82,7 @@ def run_folds(
         split(population, run.fold, run.seed, validation=run.validation)  # what cannot be run is said before hours of those that can
     results = []
     for run in runs:
-        console.rule(f"fold {run.fold}, seed {run.seed}")
+        console.print(Rule(f"fold {run.fold}, seed {run.seed}"))
         results.append(run_schools(run, Path(workdir) / f"fold{run.fold}-seed{run.seed}", console, population=population))
     report = summarise(results, min(seeds, ENOUGH))
     folder.write_json("folds.json", report.comparisons)
@@ -102,7 +104,7 @@ def summarise(results: Sequence[Result], seeds_at_least: int = ENOUGH) -> FoldsR
         results: of every fold and seed.
         seeds_at_least: how many seeds each fold must have.
     """
-    runs = {test: _complete([run for result in results for run in result.predictions[test]]) for test in TESTS}
+    runs = {test: [run for result in results for run in result.predictions[test]] for test in TESTS}
     comparisons = {test: compare(of_test, seeds_at_least=seeds_at_least) for test, of_test in runs.items()}
     calibration = measure_calibration([run for run in runs["held_out"] if run.task.binary]) if _binary(runs["held_out"]) else None
     tables = {"tasks": _tasks(results)}
@@ -131,12 +133,6 @@ def _file_names(tasks: Iterable[str]) -> dict[str, str]:
 
 def _binary(runs: Sequence[TaskRun]) -> bool:
     return any(run.task.binary for run in runs)
-
-
-def _complete(runs: Sequence[TaskRun]) -> list[TaskRun]:
-    """Runs cut to the models that all of them have: an interrupted one lacks some."""
-    common = [model for model in runs[0].models if all(model in run.models for run in runs)]
-    return [dataclasses.replace(run, models={model: run.models[model] for model in common}) for run in runs]
 
 
 def _tasks(results: Sequence[Result]) -> Table:

@@ -9,9 +9,9 @@ import numpy as np
 
 from fedjax_edu.data import Task
 from fedjax_edu.study.calibration import CalibrationReport
-from fedjax_edu.study.federation import History
 from fedjax_edu.study.figures import COLOURS, GREY, ONE_COLUMN, SMALL, TEXT, TWO_COLUMNS, figure, line_style
 from fedjax_edu.study.metrics import MIN_ROWS
+from fedjax_edu.study.records import History
 from fedjax_edu.study.report import share
 from fedjax_edu.study.results import MODELS, Result
 from fedjax_edu.study.tables import number

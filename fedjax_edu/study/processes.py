@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from rich.console import Console
 
 
 def is_first() -> bool:
@@ -11,11 +10,6 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def standard_output() -> Console:
-    """A console that only the first process is heard on."""
-    return Console(quiet=not is_first())
-
-
-def any_of_all(flag: bool) -> bool:
-    """Whether a flag is set in any process; all of them ask at the same point of the program."""
-    return bool(multihost_utils.process_allgather(np.int32(flag)).any())
+def most_of_all(number: int) -> int:
+    """The largest of the numbers that the processes have; all of them ask at the same point of the program."""
+    return int(multihost_utils.process_allgather(np.int32(number)).max())

@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import jax
-from rich.console import Console
 from rich.table import Table
 
 from fedjax_edu.core.errors import ArgumentError, check_integer
 from fedjax_edu.engine import Engine, State
+from fedjax_edu.study.console import Printer
 from fedjax_edu.study.trace import seconds_by_part
 
 WORDS = {
@@ -43,7 +43,7 @@ class Profile:
     devices: int
     path: Path
 
-    def show(self, console: Console) -> None:
+    def show(self, console: Printer) -> None:
         """Prints a table."""
         busy = sum(self.seconds.values())
         table = Table(title="\nWhere a round's time goes", title_justify="left", title_style="bold")

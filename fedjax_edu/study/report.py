@@ -2,18 +2,18 @@
 
 import math
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from fedjax_edu.data import Task
+from fedjax_edu.study.console import Printer
 from fedjax_edu.study.estimates import Estimate
 from fedjax_edu.study.metrics import MIN_ROWS, Comparison
 from fedjax_edu.study.results import MODELS, TESTS, Result, Score, TaskResult
 from fedjax_edu.study.tables import number as number
 
 
-def show(result: Result, console: Console) -> None:
+def show(result: Result, console: Printer) -> None:
     """Prints a table for each task, and what the federation cost."""
     for task in result.compared:
         console.print(task_table(task, result.tasks[task.name]))
@@ -26,8 +26,6 @@ def show(result: Result, console: Console) -> None:
     console.print(
         f"\n{result.rounds} rounds, {up:,.1f} MB sent by schools, {down:,.1f} MB received; fold {result.fold}, seed {result.seed}."
     )
-    if result.status == "interrupted":
-        console.print(f"The run was interrupted after {result.rounds} rounds: what was to come was left out.")
 
 
 def task_table(task: Task, result: TaskResult) -> Table:

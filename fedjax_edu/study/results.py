@@ -61,7 +61,6 @@ class Result:
     """What a run found.
 
     Attributes:
-        status: "complete" or "interrupted".
         fold: which schools were held out.
         seed: of the run.
         rounds: rounds done.
@@ -73,7 +72,6 @@ class Result:
         predictions: ``{test: one entry a task}``.
     """
 
-    status: str
     fold: int
     seed: int
     rounds: int

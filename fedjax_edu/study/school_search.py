@@ -14,8 +14,10 @@ from rich.console import Console
 from fedjax_edu.core.errors import ConfigError, check_integer, require
 from fedjax_edu.engine import Engine, State
 from fedjax_edu.study.config import Config, Count, SchoolsConfig
+from fedjax_edu.study.console import Printer
+from fedjax_edu.study.provenance import versions
 from fedjax_edu.study.results import collect
-from fedjax_edu.study.run_folder import RunFolder, to_json, versions
+from fedjax_edu.study.run_folder import RunFolder, to_json
 from fedjax_edu.study.schools import SchoolData, population_of, prepare
 from fedjax_edu.study.searching import search
 from fedjax_edu.study.tables import Table, counted, number
@@ -74,7 +76,7 @@ class SearchConfig(Config):
 
 
 def run_search(
-    config: SearchConfig, workdir: str | os.PathLike[str], *, trials: int, storage: str = "", console: Console | None = None
+    config: SearchConfig, workdir: str | os.PathLike[str], *, trials: int, storage: str = "", console: Printer | None = None
 ) -> dict[str, Any]:
     """Searches, or goes on with a search, until a number of trials is finished; then ranks them.
 

@@ -8,7 +8,10 @@ from fedjax_edu.data.studies import STUDIES
 from fedjax_edu.data.studies.examples import Examples, join
 from fedjax_edu.study import schools
 from fedjax_edu.study.config import SchoolsConfig
+from tests.quick import quick_compilation
 from tests.study.small import study
+
+__all__ = ["quick_compilation"]  # in every module
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Means over folds and seeds, from runs whose predictions are made up."""
 
-import dataclasses
 import io
 import json
 
@@ -86,16 +85,6 @@ def test_every_table_is_a_file_and_every_binary_task_a_figure(found):
     assert columns == "task,unit,rows,schools,ICC"
     assert first.startswith("HSB82 mathematics,test points,600,24,")  # 200 rows of eight schools in each of three folds
     assert r"\toprule" in (folder / "tables" / "scores_held_out.tex").read_text()
-
-
-def test_models_that_an_interrupted_run_lacks_are_left_out():
-    whole, cut = made_up(1, 0), made_up(1, 1)
-    shorter = {
-        test: tuple(dataclasses.replace(run, models={"federated": run.models["federated"]}) for run in runs)
-        for test, runs in cut.predictions.items()
-    }
-    report = folds.summarise([whole, dataclasses.replace(cut, predictions=shorter)], seeds_at_least=2)
-    assert {score.model for score in report.comparisons["held_out"].scores} == {"federated"}
 
 
 @pytest.mark.parametrize(("argument", "value"), [("folds", 0), ("folds", 6), ("seeds", 0)])

@@ -1,0 +1,43 @@
+"""What a run tells people: one process of all speaks, and what it says is also kept in a file."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+
+from fedjax_edu.study.processes import is_first
+
+LOG = "log.txt"  # of a run folder
+LOG_WIDTH = 140
+
+
+class Printer(Protocol):
+    """What prints: a ``rich.console.Console``, or :class:`Logged`."""
+
+    def print(self, *objects: Any, **style: Any) -> None:
+        """Prints text and tables, in the style that Rich's consoles know."""
+        ...
+
+
+class Logged:
+    """Prints, and adds what it prints to a file.
+
+    Args:
+        printer: that people see.
+        path: of the file.
+    """
+
+    def __init__(self, printer: Printer, path: Path):
+        self._printer, self._path = printer, path
+
+    def print(self, *objects: Any, **style: Any) -> None:
+        """As :class:`Printer` says."""
+        self._printer.print(*objects, **style)
+        if is_first():
+            with self._path.open("a") as file:
+                Console(file=file, width=LOG_WIDTH).print(*objects, **style)
+
+
+def standard_output() -> Console:
+    """A console that only the first process is heard on."""
+    return Console(quiet=not is_first())

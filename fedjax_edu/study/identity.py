@@ -1,0 +1,46 @@
+"""What makes two starts the same run: configuration, seed, data and model."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fedjax_edu.core.trees import Tree, named_leaves
+from fedjax_edu.data import Population
+from fedjax_edu.study.run_folder import to_json
+
+ROWS = 65_536  # that are read of a leaf, evenly spread
+
+
+def identity(population: Population, params: Tree, seed: int, config: Any) -> dict[str, Any]:
+    """A description that is equal for equal runs, as plain JSON values with dotted names.
+
+    Args:
+        population: who trains.
+        params: the starting parameters.
+        seed: of the run.
+        config: whatever the run was configured by: a dataclass or mapping; None for nothing.
+    """
+    described = _flat("config", to_json(config)) | {"seed": seed}
+    described |= {"data.clients": population.num_clients, "data.examples": population.num_examples, "data.digest": _digest(population)}
+    return described | {f"params.{name}": f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in named_leaves(params)}
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    """Nested mappings as one, with dotted names."""
+    if isinstance(value, Mapping):
+        return {key: entry for own, inner in value.items() for key, entry in _flat(f"{name}.{own}", inner).items()}
+    return {} if value is None else {name: value}
+
+
+def _digest(population: Population) -> str:
+    """Of who is there with how many rows, and of the rows: of long leaves some stand for all; those that a loader reads are not read."""
+    digest = hashlib.blake2b(digest_size=8)
+    parts = [("offsets", population.offsets), ("ids", population.ids), *named_leaves(population.attributes)]
+    if not population.loaded:
+        parts += named_leaves(population.arrays)
+    for name, leaf in parts:
+        digest.update(f"{name} {leaf.dtype}{list(leaf.shape)}".encode())
+        digest.update(np.ascontiguousarray(leaf[:: max(1, len(leaf) // ROWS)]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,71 @@
+"""The records of a run: one JSON object a round, in a file that a killed and resumed run leaves byte for byte as an uninterrupted one."""
+
+import dataclasses
+import json
+from typing import Any
+
+from fedjax_edu.core.errors import CheckpointError
+from fedjax_edu.engine import Info
+from fedjax_edu.study.run_folder import RunFolder
+
+METRICS = "metrics.jsonl"  # what happened; no clock values
+TIMING = "timing.jsonl"  # and how long it took
+RECORDED = ("loss", "participants", "rejected", "examples", "steps", "utilisation", "update_norm", "bytes_up", "bytes_down")
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """What a run reported.
+
+    Attributes:
+        rounds: one record a round.
+    """
+
+    rounds: list[dict[str, Any]]
+
+    @property
+    def curve(self) -> list[tuple[int, dict[str, float]]]:
+        """``(round, {task: held-out score})`` of the rounds that were scored."""
+        return [(record["round"], record["held_out"]) for record in self.rounds if "held_out" in record]
+
+    def total(self, name: str) -> int:
+        """The sum of a count over all rounds."""
+        return int(sum(record[name] for record in self.rounds))
+
+
+def read_history(folder: RunFolder) -> History:
+    """The rounds that a run folder has records of; a line that was cut short is none."""
+    path = folder.path / METRICS
+    text = path.read_text() if path.exists() else ""
+    return History([json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")])
+
+
+def rewind(folder: RunFolder, rounds: int) -> None:
+    """Takes back the records of all rounds after the first `rounds`: they will be run again.
+
+    Raises:
+        CheckpointError: there are fewer.
+    """
+    path = folder.path / METRICS
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if line.endswith("\n")]
+    if len(whole) < rounds:
+        remedy = f"put back its lines up to round {rounds}, where the newest checkpoint is, or remove the run folder"
+        raise CheckpointError(METRICS, f"{len(whole)} rounds", remedy)
+    folder.write_text(METRICS, "".join(whole[:rounds]))
+
+
+def to_records(info: Info, first: int) -> list[dict[str, Any]]:
+    """One record a round.
+
+    Args:
+        info: of rounds of one run.
+        first: number of the first.
+    """
+    fields = {name: getattr(info, name) for name in RECORDED}
+    return [
+        {"round": first + number}
+        | {name: values[number].item() for name, values in fields.items()}
+        | {"losses": {name: values[number].item() for name, values in info.metrics.items()}}
+        for number in range(len(info.loss))
+    ]

@@ -1,0 +1,204 @@
+"""One run of the school study from configuration to tables."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedjax_edu.core.errors import require
+from fedjax_edu.data import Population
+from fedjax_edu.engine import State
+from fedjax_edu.study import baselines, plots, report
+from fedjax_edu.study.card import CardFacts
+from fedjax_edu.study.config import SchoolsConfig
+from fedjax_edu.study.console import LOG, Logged, Printer, standard_output
+from fedjax_edu.study.exporting import check_folder, export
+from fedjax_edu.study.processes import is_first
+from fedjax_edu.study.profiling import profile
+from fedjax_edu.study.provenance import versions
+from fedjax_edu.study.records import History
+from fedjax_edu.study.results import Result, collect, over_tasks, task_result
+from fedjax_edu.study.run import Run
+from fedjax_edu.study.run_folder import RunFolder
+from fedjax_edu.study.schools import SchoolData, Side, population_of, prepare
+from fedjax_edu.study.stopping import Requests, Stopped, stoppable
+from fedjax_edu.study.tracking import Tracker
+from fedjax_edu.study.training import Personalised, Trained, Trainer
+
+MODEL = "model"  # the folder of the model that a run leaves
+
+
+def run_schools(
+    config: SchoolsConfig,
+    workdir: str | os.PathLike[str],
+    console: Printer | None = None,
+    *,
+    population: Population | None = None,
+    profiled: bool = False,
+    trackers: Sequence[Tracker] = (),
+) -> Result:
+    """Trains the federation and everything it is compared with, prints tables and fills the run folder.
+
+    The folder receives what :class:`fedjax_edu.study.Run` writes, ``config.json``, ``schema.json``, ``scaling.json``, ``final.json``,
+    ``learning_curve.png``, ``schools.png``, and in the folder ``model`` the federation's model as :func:`fedjax_edu.export` writes it.
+    A run that was ended goes on in its folder; one that is complete trains the models again that it compares with, and writes the same.
+
+    Args:
+        config: what to run.
+        workdir: the run folder; created where it is missing.
+        console: where progress and tables go; None is standard output.
+        population: made from tables; None loads the studies that the configuration names.
+        profiled: first say where the time of a round goes, and leave a trace in the folder ``profile``.
+        trackers: where else records of rounds go.
+
+    Returns:
+        The result.
+
+    Raises:
+        ArgumentError: a folder that cannot be written, before any work, or in which a process is running; a configuration that cannot be
+            run.
+        CheckpointError: the folder is of another run; a checkpoint that cannot be written or read.
+        MissingDependencyError: a package of the extra `study` is missing.
+        Stopped: Ctrl-C, SIGTERM or SIGUSR1 ended the run, whose rounds are saved.
+    """
+    require("the school study", "study", "matplotlib", "pandas", "safetensors", "sklearn")
+    folder = RunFolder(workdir)
+    console = Logged(console or standard_output(), folder.path / LOG)
+    check_folder(folder.path / MODEL)
+    with folder.locked(), stoppable(console) as requests:
+        population = population_of(config) if population is None else population
+        data = prepare(population, config.fold, config.seed, validation=config.validation)
+        console.print(_describe(data), highlight=False)
+        trainer = Trainer(data, config)
+        engine, start = trainer.federation()
+        if profiled:
+            profile(engine, start, folder.path / "profile").show(console)
+
+        def score(state: State) -> dict[str, float]:
+            predictions = _decoded(data, Trained(engine, state, trainer.predict), data.held_out)
+            return {one.task.name: one.score("federated") for one in collect(data, data.held_out, {"federated": predictions})}
+
+        told = {name: value for name, value in dataclasses.asdict(config).items() if name != "saving"}
+        run = Run(
+            engine,
+            trainer.params,
+            folder,
+            seed=config.seed,
+            config=told,
+            saving=config.saving,
+            report=config.chunk,
+            score=score,
+            trackers=trackers,
+            console=console,
+        )
+        state, history = run.train(config.rounds, requests)
+        folder.write_json("config.json", config)
+        folder.write_json("versions.json", versions())
+        folder.write_json("schema.json", data.encoding.schema)
+        folder.write_json("scaling.json", data.encoding.scales.to_json())
+        predictions, icc = _compare(trainer, Trained(engine, state, trainer.predict), console, requests)
+        result = _result(data, config, predictions, icc, history)
+        _leave(folder, trainer, state, result, history)
+    report.show(result, console)
+    console.print(f"Everything is in {Path(workdir)}, the model in {Path(workdir) / MODEL}.", highlight=False, markup=False)
+    return result
+
+
+def _leave(folder: RunFolder, trainer: Trainer, state: State, result: Result, history: History) -> None:
+    """The result, the model and what is drawn."""
+    data, config = trainer.data, trainer.config
+    folder.write_json("final.json", result.summary())
+    export(
+        state,
+        folder.path / MODEL,
+        model=trainer.model,
+        schema=data.encoding.schema,
+        scales=data.encoding.scales,
+        facts=_facts(data, config, result),
+    )
+    if is_first():
+        plots.learning_curve(folder.path / "learning_curve.png", history, result)
+        plots.schools(folder.path / "schools.png", result.predictions["held_out"], result.predictions["within"], result)
+
+
+Outputs = dict[str, dict[str, np.ndarray]]  # test -> model -> [rows, tasks] in raw units
+
+
+def _compare(trainer: Trainer, federated: Trained, console: Printer, requests: Requests) -> tuple[Outputs, dict[str, float]]:
+    """What the federation predicts, and everything that it is compared with; and intraclass correlations."""
+    data = trainer.data
+    outputs: Outputs = {test: {} for test in data.sides}
+    icc: dict[str, float] = {}
+
+    def add(model: str, predict: Callable[[Side], np.ndarray], tests: tuple[str, ...] = ("held_out", "within")) -> None:
+        for test in tests:
+            outputs[test][model] = predict(data.sides[test])
+
+    def network(trained: Trained | Personalised) -> Callable[[Side], np.ndarray]:
+        return lambda side: _decoded(data, trained, side)
+
+    def add_random_intercept() -> None:
+        predict, correlations = baselines.random_intercept(data)
+        icc.update(correlations)
+        add("random_intercept", predict)
+
+    add("federated", network(trainer.personalised(federated)))
+    steps: list[tuple[str, Callable[[], Any]]] = [
+        ("pooled", lambda: add("pooled", network(trainer.personalised(trainer.pooled())))),
+        ("local-only network", lambda: add("local_network", network(trainer.local_only()), ("within",))),
+        ("local-only ridge", lambda: add("local_ridge", baselines.local_ridge(data), ("within",))),
+        ("random intercept", add_random_intercept),
+        ("gradient boosting", lambda: add("boosting", baselines.boosting(data))),
+        ("ridge", lambda: add("ridge", baselines.ridge(data))),
+        ("constant", lambda: add("constant", baselines.constant(data))),
+    ]
+    for title, step in steps:
+        if asked := requests.signal:
+            raise Stopped(asked, int(federated.state.round))
+        console.print(f"baseline: {title}", highlight=False)
+        step()
+    return outputs, icc
+
+
+def _decoded(data: SchoolData, trained: Trained | Personalised, side: Side) -> np.ndarray:
+    return data.encoding.decode(trained.outputs(side))
+
+
+def _result(data: SchoolData, config: SchoolsConfig, outputs: Outputs, icc: dict[str, float], history: History) -> Result:
+    predictions = {test: collect(data, side, outputs[test]) for test, side in data.sides.items()}
+    pairs = zip(data.tasks, predictions["held_out"], predictions["within"], strict=True)
+    return Result(
+        fold=config.fold,
+        seed=config.seed,
+        rounds=len(history.rounds),
+        bytes_up=history.total("bytes_up"),
+        bytes_down=history.total("bytes_down"),
+        tasks={task.name: task_result(held_out, within) for task, held_out, within in pairs},
+        federated_at_least_local=over_tasks(predictions["within"]),
+        icc=icc,
+        predictions=predictions,
+    )
+
+
+def _facts(data: SchoolData, config: SchoolsConfig, result: Result) -> CardFacts:
+    """What the model's card says beside the schema; the aggregator of the study is the plain mean."""
+    train, held_out, federated = data.train.population, data.held_out.population, config.federated
+    return CardFacts(
+        clients=train.num_clients,
+        rows=train.num_examples,
+        training=f"{federated.algorithm}, {min(config.cohort, train.num_clients)} clients a round, local epochs: {federated.local_epochs}",
+        held_out=(held_out.num_clients, held_out.num_examples),
+        scores={name: task.held_out["federated"] for name, task in result.tasks.items()},
+    )
+
+
+def _describe(data: SchoolData) -> str:
+    train, within, held_out = (side.population for side in (data.train, data.within, data.held_out))
+    schools = train.num_clients + held_out.num_clients
+    return (
+        f"{schools} schools: {train.num_clients} train on {train.num_examples:,} examples and test on {within.num_examples:,} "
+        f"of their own pupils; {held_out.num_clients} with {held_out.num_examples:,} examples are held out"
+    )

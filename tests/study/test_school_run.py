@@ -1,0 +1,172 @@
+"""A whole run on small studies: what the folder holds, that it repeats, that it stops, and tables that say what was found."""
+
+import dataclasses
+import io
+import json
+import re
+import signal
+import sys
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import fedjax_edu as fe
+from fedjax_edu.study import federation, report, run
+from fedjax_edu.study.encoding import raw_targets
+from fedjax_edu.study.results import MODELS
+from fedjax_edu.study.tables import number
+from tests.study.small import NAMES
+
+
+@pytest.fixture(scope="module")
+def finished(small, config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "nested" / "run"
+    text = io.StringIO()
+    return run.run_schools(config, folder, Console(file=text, width=100)), folder, text.getvalue()
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_folder_holds_everything(finished):
+    _, folder, _ = finished
+    files = {
+        "config.json",
+        "versions.json",
+        "schema.json",
+        "scaling.json",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "final.json",
+        "model",
+        *(f"{name}.{suffix}" for name in ("learning_curve", "schools") for suffix in ("png", "pdf", "svg")),
+    }
+    assert {path.name for path in folder.iterdir()} == files
+    for name in ("learning_curve.png", "schools.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_metrics_have_one_line_a_round_and_no_clock(finished, config):
+    result, folder, _ = finished
+    records = lines(folder / "metrics.jsonl")
+    assert [record["round"] for record in records] == list(range(1, config.rounds + 1))
+    assert all(record["participants"] == config.cohort for record in records)
+    assert result.bytes_up == sum(record["bytes_up"] for record in records)
+    assert [record["round"] for record in records if "held_out" in record] == [2, 3]
+    assert not any("second" in name for record in records for name in record)
+
+
+def test_the_result_is_complete(finished):
+    result, folder, _ = finished
+    final = json.loads((folder / "final.json").read_text())
+    assert final["status"] == "complete"
+    assert set(final["tasks"]) == set(NAMES)
+    for task in final["tasks"].values():
+        assert set(task["within"]) == set(MODELS)
+        assert set(task["held_out"]) == set(MODELS) - {"local_network", "local_ridge"}
+    assert final["tasks"]["star.math"]["within"]["constant"]["score"] == pytest.approx(result.predictions["within"][1].score("constant"))
+
+
+def test_the_last_point_of_the_curve_is_the_final_score(finished):
+    result, folder, _ = finished
+    last = lines(folder / "metrics.jsonl")[-1]["held_out"]
+    for name in NAMES:
+        assert last[name] == pytest.approx(result.tasks[name].held_out["federated"].score, abs=1e-5)
+
+
+def test_the_model_it_leaves_predicts_what_training_predicted(finished, population):
+    result, folder, _ = finished
+    found = fe.load_model(folder / "model").predict(population, say=None)
+    for task, one in zip(NAMES, result.predictions["held_out"], strict=True):
+        rows = np.isin(found["client"], one.school) & np.isfinite(raw_targets(population)[:, NAMES.index(task)])
+        column = f"{task} probability" if one.task.binary else task
+        np.testing.assert_array_equal(found[column].to_numpy()[rows], one.models["federated"])
+
+
+def test_the_card_of_its_model_says_what_was_found(finished):
+    result, folder, _ = finished
+    card = (folder / "model" / "README.md").read_text()
+    schools = {test: {school for one in runs for school in one.school.tolist()} for test, runs in result.predictions.items()}
+    assert f"{len(schools['within'])} clients trained on " in card
+    assert f"{len(schools['held_out'])} other clients with " in card
+    for name, task in result.tasks.items():
+        score = task.held_out["federated"]
+        assert re.search(rf"\| {name} +\| \S+ +\| {number(score.score)} +\| {number(score.worst_tenth)} ", card)
+    assert f"{result.rounds} rounds" in card
+
+
+def test_the_tables_show_the_scores(finished):
+    result, _, text = finished
+    for name in NAMES:
+        for model in ("federated", "ridge", "constant"):
+            assert report.number(result.tasks[name].held_out[model].score) in text
+    assert f"{result.rounds} rounds, {result.bytes_up / 1e6:,.1f} MB sent" in text
+    assert "ETA" in text
+
+
+def test_two_runs_write_the_same_records(small, finished, config, tmp_path):
+    _, folder, _ = finished
+    run.run_schools(config, tmp_path, Console(file=io.StringIO()))
+    for name in ("metrics.jsonl", "final.json", "scaling.json", "config.json"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_run_that_cannot_begin_leaves_the_results_of_the_last_one(small, finished, config):
+    _, folder, _ = finished
+    before = {path.name: path.read_bytes() for path in folder.rglob("*.*")}
+    unknown = dataclasses.replace(config, federated=dataclasses.replace(config.federated, algorithm="fedall"))
+    with pytest.raises(fe.errors.ConfigError, match=r"^federated.algorithm: got fedall"):
+        run.run_schools(unknown, folder, Console(file=io.StringIO()))
+    assert {path.name: path.read_bytes() for path in folder.rglob("*.*")} == before
+
+
+def test_ctrl_c_ends_after_the_running_chunk(small, config, tmp_path, monkeypatch):
+    records = federation._records
+
+    def interrupting(info, first):
+        signal.raise_signal(signal.SIGINT)
+        return records(info, first)
+
+    monkeypatch.setattr(federation, "_records", interrupting)
+    before = signal.getsignal(signal.SIGINT)
+    text = io.StringIO()
+    result = run.run_schools(config, tmp_path, Console(file=text))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert (result.status, result.rounds, len(lines(tmp_path / "metrics.jsonl"))) == ("interrupted", 2, 2)
+    assert set(result.tasks["star.math"].held_out) == {"federated"}
+    assert "2 rounds" in (tmp_path / "model" / "README.md").read_text()
+    assert "interrupted" in text.getvalue()
+    assert "schools are not compared" not in text.getvalue()
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in a terminal: a shell starts jobs in its background with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_interrupts_at_once(interruptible):
+    with federation.stoppable(Console(file=io.StringIO())) as interruption:
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_folder_that_cannot_be_written_stops_before_any_work(config, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(run, "prepare", lambda *args, **kwargs: pytest.fail("worked before it looked at the folder"))
+    with pytest.raises(fe.errors.ArgumentError, match=r"^workdir: got .*file/run; "):
+        run.run_schools(config, tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("package", ["matplotlib", "pandas", "safetensors", "sklearn"])
+def test_a_missing_package_is_named_before_any_work(config, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(fe.errors.MissingDependencyError, match=rf'{package}.*pip install "fedjax_edu\[study\]"'):
+        run.run_schools(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
