@@ -42,8 +42,12 @@ def together() -> Iterator[None]:
     _meet()
     watch = _Watch()
     watch.start()
+    stopped = None
     try:
-        yield
+        try:
+            yield
+        except fe.study.Stopped as error:  # all processes, at the same point
+            stopped = error
         watch.stop()
         multihost_utils.sync_global_devices("the end")
     except BaseException as error:  # Ctrl-C and sys.exit too
@@ -51,6 +55,8 @@ def together() -> Iterator[None]:
             watch.join(2 * HEARTBEAT_SECONDS)  # if it is for a process that has ended, the watch says which one, and does not return
         _end(error)
     watch.part()
+    if stopped is not None:
+        raise stopped
 
 
 def _meet() -> None:

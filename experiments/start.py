@@ -1,5 +1,6 @@
 """How every program starts: its flags, every core, little noise, and mistakes as one line instead of a traceback."""
 
+import signal
 import sys
 from collections.abc import Callable
 
@@ -25,6 +26,8 @@ def start(work: Callable[[], object], parse: Callable[[list[str]], list[str]] = 
         app.run(main, flags_parser=parse)
     except fe.errors.FedjaxEduError as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def prepare_jax() -> None:

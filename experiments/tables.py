@@ -20,8 +20,11 @@ _GROUP = flags.DEFINE_multi_string(
 _ENCODING = flags.DEFINE_string("encoding", "utf-8", "Of the file.")
 
 
-def population() -> fe.data.Population | None:
+def population(*, say: bool = True) -> fe.data.Population | None:
     """The population that the flags describe; None without a table.
+
+    Args:
+        say: print what became of the columns.
 
     Raises:
         ConfigError: a flag is missing or cannot be read, or describes a table that is not given.
@@ -44,6 +47,7 @@ def population() -> fe.data.Population | None:
         classroom=_CLASSROOM.value or None,
         groups=_pairs(_GROUP, [given.partition(":") for given in _GROUP.value]),
         encoding=_ENCODING.value,
+        say=print if say else None,
     )
 
 

@@ -1,20 +1,40 @@
 """Trains a federation of schools: ``python -m experiments.train --config=experiments/configs/schools.py``, or on your own table:
 ``python -m experiments.train --csv=students.csv --client=school_id --task=passed:binary --task=score:regression``.
 
-Any field can be set on the command line (``--config.rounds=50``). Results go to ``--workdir``.
+Any field can be set on the command line (``--config.rounds=50``). Results go to ``--workdir``; the same command goes on there.
 """
 
 from absl import flags
+from rich.console import Console
 
 import fedjax_edu as fe
 from experiments import tables
 from experiments.program import run
 
-_WORKDIR = flags.DEFINE_string("workdir", "runs/schools", "The run folder; results that it has are replaced.")
+_WORKDIR = flags.DEFINE_string("workdir", "runs/schools", "The run folder; a run that was ended there goes on.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Remove what WORKDIR has of another run, or of this one, and begin anew.")
+_CONSOLE = flags.DEFINE_enum("console", "progress", ["progress", "quiet", "json"], "What is printed; WORKDIR/log.txt has it all.")
+_TRACKERS = flags.DEFINE_list("trackers", [], f"Where else records of rounds go: {', '.join(fe.study.TRACKERS)}.")
 _PROFILE = flags.DEFINE_bool("profile", False, "First trace three rounds into WORKDIR/profile and say where their time goes.")
 
-if __name__ == "__main__":
-    run(
-        fe.study.SchoolsConfig,
-        lambda config: fe.study.run_schools(config, _WORKDIR.value, population=tables.population(), profiled=_PROFILE.value),
+
+def train(config: fe.study.SchoolsConfig) -> None:
+    """Runs the study as the flags say."""
+    if unknown := set(_TRACKERS.value) - set(fe.study.TRACKERS):
+        raise fe.errors.ConfigError("trackers", sorted(unknown)[0], f"use any of {', '.join(fe.study.TRACKERS)}")
+    trackers = [fe.study.TRACKERS[name]() for name in _TRACKERS.value]
+    if _CONSOLE.value == "json":
+        trackers.append(fe.study.json_lines())
+    fe.study.run_schools(
+        config,
+        _WORKDIR.value,
+        None if _CONSOLE.value == "progress" else Console(quiet=True),
+        population=tables.population(say=_CONSOLE.value == "progress"),
+        profiled=_PROFILE.value,
+        trackers=trackers,
+        overwrite=_OVERWRITE.value,
     )
+
+
+if __name__ == "__main__":
+    run(fe.study.SchoolsConfig, train)

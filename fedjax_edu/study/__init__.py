@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from fedjax_edu.study.sweeping import Sweep, sweep
     from fedjax_edu.study.tables import Table
     from fedjax_edu.study.task_run import TaskRun
+    from fedjax_edu.study.tracking import TRACKERS, Tracker, json_lines, mlflow, tensorboard, wandb
     from fedjax_edu.study.training import Trainer
     from fedjax_edu.study.trials import open_study
 
 __all__ = [
+    "TRACKERS",
     "AlgorithmsConfig",
     "CalibrationReport",
     "CardFacts",
@@ -51,13 +53,16 @@ __all__ = [
     "Sweep",
     "Table",
     "TaskRun",
+    "Tracker",
     "Trainer",
     "abroca",
     "compare",
     "export",
+    "json_lines",
     "load_model",
     "measure_calibration",
     "measure_fairness",
+    "mlflow",
     "multilevel",
     "open_study",
     "prepare",
@@ -69,10 +74,13 @@ __all__ = [
     "run_search",
     "search",
     "sweep",
+    "tensorboard",
     "tune_algorithms",
+    "wandb",
 ]
 
 _HOME = {
+    "TRACKERS": "tracking",
     "AlgorithmsConfig": "algorithms",
     "CalibrationReport": "calibration",
     "CardFacts": "card",
@@ -92,13 +100,16 @@ _HOME = {
     "Sweep": "sweeping",
     "Table": "tables",
     "TaskRun": "task_run",
+    "Tracker": "tracking",
     "Trainer": "training",
     "abroca": "fairness",
     "compare": "comparison",
     "export": "exporting",
+    "json_lines": "tracking",
     "load_model": "exporting",
     "measure_calibration": "calibration",
     "measure_fairness": "fairness",
+    "mlflow": "tracking",
     "open_study": "trials",
     "prepare": "schools",
     "profile": "profiling",
@@ -109,7 +120,9 @@ _HOME = {
     "run_search": "school_search",
     "search": "searching",
     "sweep": "sweeping",
+    "tensorboard": "tracking",
     "tune_algorithms": "algorithms",
+    "wandb": "tracking",
 }
 
 

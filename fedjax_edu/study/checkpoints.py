@@ -1,6 +1,8 @@
 """Checkpoints: the whole state of a run, written beside its training, each complete or not there at all."""
 
+import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +14,7 @@ import numpy as np
 from fedjax_edu.core.errors import CheckpointError, check_integer
 from fedjax_edu.core.trees import named_leaves
 from fedjax_edu.engine import State
+from fedjax_edu.study.processes import is_first
 from fedjax_edu.study.run_folder import words, writing
 
 FORMAT = 1  # of what lies in a checkpoint; a program reads its own and older ones
@@ -21,7 +24,7 @@ _SHOWN = 3  # differences that a message names
 class Checkpoints:
     """The checkpoints of one run, numbered by rounds done.
 
-    A save copies the state and returns; threads write the files beside the training, and a checkpoint is one when the last file is there.
+    A save copies the state and returns; threads write the files beside the training, in a folder that is renamed when all are there.
     What a killed process leaves unfinished is removed when the folder is opened next. Leaves are stored by name, so that a state is read
     back on any number of devices and processes, and one of another model is told apart name by name.
 
@@ -63,17 +66,30 @@ class Checkpoints:
         import orbax.checkpoint as ocp  # takes a second to import
         from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-        keep: list[Any] = [LatestN(self._last)]
-        if self._best:
-            keep.append(BestN(get_metric_fn=lambda metrics: metrics["loss"], reverse=True, n=self._best))
-        options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True, preservation_policy=AnyPreservationPolicy(keep))
+        def loss(metrics: dict[str, float]) -> float:
+            return metrics["loss"]
+
+        keep = [LatestN(self._last), *([BestN(get_metric_fn=loss, reverse=True, n=self._best)] if self._best else [])]
+        # Without `best_fn`, which the policy stands above, losses would not outlive the process.
+        options = ocp.CheckpointManagerOptions(best_fn=loss, best_mode="min", preservation_policy=AnyPreservationPolicy(keep))
         handlers = {"state": ocp.StandardCheckpointHandler(), "facts": ocp.JsonCheckpointHandler()}
         try:
-            manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
-            manager.wait_until_finished()  # what was unfinished is removed by a thread that a quick end would not wait for
-        except (OSError, ValueError) as error:
+            for unfinished in self.folder.glob("*.orbax-checkpoint-tmp*") if is_first() else ():  # Orbax would, but not wait for it
+                shutil.rmtree(unfinished)
+            return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        except OSError as error:
             raise CheckpointError("checkpoint", str(self.folder), f"name a folder that you may write to ({error})") from error
-        return manager
+        except ValueError as error:  # the losses of all checkpoints are read at once
+            raise self._unreadable(self._damaged(), error) from error
+
+    def _damaged(self) -> int:
+        """The first round whose loss cannot be read."""
+        for path in sorted(self.folder.glob("*/metrics/metrics")):
+            try:
+                json.loads(path.read_text())
+            except ValueError:
+                return int(path.parent.parent.name)
+        return 0
 
     @property
     def rounds(self) -> list[int]:
@@ -88,7 +104,7 @@ class Checkpoints:
     @property
     def best(self) -> int | None:
         """The round with the least loss of those that are kept."""
-        return self._manager.best_step() if self._best else self.newest
+        return self._manager.best_step()
 
     def save(self, state: State, facts: Mapping[str, Any], *, loss: float) -> None:
         """Begins to write a checkpoint; returns once the state is copied, and after the save before it has ended.
@@ -173,7 +189,7 @@ class Checkpoints:
         return number
 
     def _unreadable(self, number: int, error: Exception) -> CheckpointError:
-        before = [each for each in self.rounds if each < number]
+        before = sorted(each for path in self.folder.iterdir() if path.name.isdigit() and (each := int(path.name)) < number)
         remedy = f"remove that folder to go on from round {before[-1]}" if before else "remove that folder to begin anew"
         return CheckpointError("checkpoint", str(self.folder / str(number)), f"{remedy}: it cannot be read ({words(error)})")
 

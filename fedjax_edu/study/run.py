@@ -20,12 +20,13 @@ from fedjax_edu.study.records import METRICS, TIMING, History, read_history, rew
 from fedjax_edu.study.run_folder import RunFolder, to_json
 from fedjax_edu.study.saving import Saving
 from fedjax_edu.study.stopping import Requests, Stopped, stoppable
-from fedjax_edu.study.tracking import Tracker
+from fedjax_edu.study.tracking import TRACKED, Tracker
 
 BY_DEFAULT = Saving()
 CHECKPOINTS = "checkpoints"
 IDENTITY = "run.json"
 STARTS = "starts.jsonl"
+FILES = (IDENTITY, STARTS, METRICS, TIMING, CHECKPOINTS, *TRACKED)
 
 
 class Run:
@@ -47,12 +48,14 @@ class Run:
         score: held-out scores of a state by name, for the learning curve; nothing is selected by them.
         trackers: where else records go.
         console: where progress goes; None is standard output.
+        overwrite: remove what the folder has of a run, this one or another, when training begins.
 
     Raises:
         ArgumentError: a folder that cannot be written, or in which a process is running.
         CheckpointError: the folder is of another run: what differs is named, and nothing is changed.
 
     >>> import tempfile, optax, fedjax_edu as fe
+    >>> from rich.console import Console
     >>> population = fe.data.Population.from_arrays({"y": np.arange(6.0, dtype=np.float32)}, offsets=[0, 2, 6])
     >>> algorithm = fe.algorithms.fedavg(
     ...     lambda params, batch, key: 0.5 * (params["mean"] - batch["y"]) ** 2,
@@ -79,13 +82,14 @@ class Run:
         score: Callable[[State], dict[str, float]] | None = None,
         trackers: Sequence[Tracker] = (),
         console: Printer | None = None,
+        overwrite: bool = False,
     ):
         self.engine = engine
         self.folder = workdir if isinstance(workdir, RunFolder) else RunFolder(workdir)
         self._params, self._seed = params, seed
         self._identity = to_json(identity(engine.population, params, seed, config))
         self._saving, self._report, self._score = saving, check_integer("report", report), score
-        self._trackers = tuple(trackers)
+        self._trackers, self._overwrite = tuple(trackers), overwrite
         printer = console or standard_output()
         self._console = printer if isinstance(printer, Logged) else Logged(printer, self.folder.path / LOG)
         self._logs: list[Callable[[Mapping[str, Any]], None]] = []  # where trackers take records while it trains
@@ -135,6 +139,9 @@ class Run:
 
     def _claim(self) -> None:
         """Makes the folder this run's, or finds that it is."""
+        if self._overwrite:
+            self.folder.remove(*FILES)
+            self._overwrite = False
         found = self.folder.read_json(IDENTITY)
         if found is not None and found != self._identity:
             self._refuse(IDENTITY, found)

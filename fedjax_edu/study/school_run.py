@@ -39,6 +39,7 @@ def run_schools(
     population: Population | None = None,
     profiled: bool = False,
     trackers: Sequence[Tracker] = (),
+    overwrite: bool = False,
 ) -> Result:
     """Trains the federation and everything it is compared with, prints tables and fills the run folder.
 
@@ -53,6 +54,7 @@ def run_schools(
         population: made from tables; None loads the studies that the configuration names.
         profiled: first say where the time of a round goes, and leave a trace in the folder ``profile``.
         trackers: where else records of rounds go.
+        overwrite: remove what the folder has of a run, this one or another.
 
     Returns:
         The result.
@@ -93,6 +95,7 @@ def run_schools(
             score=score,
             trackers=trackers,
             console=console,
+            overwrite=overwrite,
         )
         state, history = run.train(config.rounds, requests)
         folder.write_json("config.json", config)

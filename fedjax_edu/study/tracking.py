@@ -1,6 +1,7 @@
 """Where the records of a run go beside its folder: one interface, and the services behind it."""
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any
 
 from fedjax_edu.core.errors import require
 from fedjax_edu.study.processes import is_first
+from fedjax_edu.study.run_folder import to_json
 
 Send = Callable[[int, dict[str, float]], object]
 Service = Callable[[Path, Mapping[str, Any], int], contextlib.AbstractContextManager[Send]]
@@ -155,4 +157,15 @@ def _name(path: Path, make: Callable[[], str]) -> str:
     return path.read_text()
 
 
+def json_lines() -> Tracker:
+    """One JSON object a round on standard output, numbers only."""
+    return Tracker(_json_lines)
+
+
+@contextlib.contextmanager
+def _json_lines(folder: Path, description: Mapping[str, Any], after: int) -> Iterator[Send]:
+    yield lambda number, numbers: print(json.dumps(to_json({"round": number, **numbers})), flush=True)
+
+
+TRACKED = ("tensorboard", "wandb", "wandb.id", "mlflow.id")  # what trackers leave in a run folder
 TRACKERS: dict[str, Callable[[], Tracker]] = {"tensorboard": tensorboard, "wandb": wandb, "mlflow": mlflow}

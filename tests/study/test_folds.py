@@ -38,7 +38,7 @@ def made_up(fold: int, seed: int) -> Result:
     tasks = {
         task.name: task_result(*(predictions[test][position] for test in ("held_out", "within"))) for position, task in enumerate(TASKS)
     }
-    return Result("complete", fold, seed, 1, 0, 0, tasks, over_tasks(predictions["within"]), {}, predictions)
+    return Result(fold, seed, 1, 0, 0, tasks, over_tasks(predictions["within"]), {}, predictions)
 
 
 @pytest.fixture(scope="module")

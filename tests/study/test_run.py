@@ -157,9 +157,14 @@ def test_lanes_are_measured_once(tmp_path, monkeypatch):
 
 
 def test_the_last_and_the_best_are_kept(engine, tmp_path):
-    run = make(tmp_path, engine, saving=Saving(rounds=1, last=2, best=1))
-    _, history = run.train(ROUNDS)
+    """Also by a process that did not save them."""
+    for rounds in range(1, ROUNDS + 1):
+        run = make(tmp_path, engine, saving=Saving(rounds=1, last=2, best=1))
+        _, history = run.train(rounds)
     losses = [record["loss"] for record in history.rounds]
+    with Checkpoints(tmp_path / CHECKPOINTS) as checkpoints:
+        assert checkpoints.best == 1 + int(np.argmin(losses))
+        assert checkpoints.newest == ROUNDS
     kept = {int(path.name) for path in (tmp_path / CHECKPOINTS).iterdir() if path.name.isdigit()}
     assert kept == {ROUNDS - 1, ROUNDS, 1 + int(np.argmin(losses))}
     assert int(run.restore().round) == ROUNDS
@@ -240,6 +245,13 @@ def test_another_run_is_refused_and_nothing_is_changed(halfway, change, message)
     with pytest.raises(fe.errors.CheckpointError, match=rf"^workdir: got .*run\.json is of another run; .*{message}"):
         change(halfway).train(ROUNDS)
     assert contents(halfway) == before
+
+
+def test_another_run_may_overwrite_where_it_is_told_to(halfway, engine):
+    state, history = make(halfway, engine, config={"rate": 0.1}, overwrite=True).train(2)
+    assert (int(state.round), len(history.rounds)) == (2, 2)
+    assert len((halfway / "starts.jsonl").read_text().splitlines()) == 1
+    assert sorted(int(path.name) for path in (halfway / CHECKPOINTS).iterdir() if path.name.isdigit()) == [2]
 
 
 def test_another_algorithm_is_told_by_its_state(halfway):
@@ -334,9 +346,8 @@ def test_a_full_disk_loses_no_checkpoint(halfway, straight, engine):
 
 
 def test_what_a_killed_process_left_unfinished_is_removed(halfway, engine):
-    unfinished = halfway / CHECKPOINTS / "6"
-    shutil.copytree(halfway / CHECKPOINTS / "4", unfinished)
-    (unfinished / "commit_success.txt").unlink()  # the last file to be written
+    unfinished = halfway / CHECKPOINTS / "6.orbax-checkpoint-tmp"
+    shutil.copytree(halfway / CHECKPOINTS / "4" / "state", unfinished / "state")
     with Checkpoints(halfway / CHECKPOINTS) as checkpoints:
         assert checkpoints.rounds == [2, 4]
     assert not unfinished.exists()

@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 import fedjax_edu as fe
-from fedjax_edu.study import federation, report, run
+from fedjax_edu.study import report
+from fedjax_edu.study import school_run as run
 from fedjax_edu.study.encoding import raw_targets
 from fedjax_edu.study.results import MODELS
 from fedjax_edu.study.tables import number
@@ -30,6 +31,10 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "log.txt"}
+
+
 def test_the_folder_holds_everything(finished):
     _, folder, _ = finished
     files = {
@@ -41,6 +46,11 @@ def test_the_folder_holds_everything(finished):
         "timing.jsonl",
         "final.json",
         "model",
+        "run.json",
+        "starts.jsonl",
+        "log.txt",
+        "checkpoints",
+        ".lock",
         *(f"{name}.{suffix}" for name in ("learning_curve", "schools") for suffix in ("png", "pdf", "svg")),
     }
     assert {path.name for path in folder.iterdir()} == files
@@ -61,7 +71,6 @@ def test_metrics_have_one_line_a_round_and_no_clock(finished, config):
 def test_the_result_is_complete(finished):
     result, folder, _ = finished
     final = json.loads((folder / "final.json").read_text())
-    assert final["status"] == "complete"
     assert set(final["tasks"]) == set(NAMES)
     for task in final["tasks"].values():
         assert set(task["within"]) == set(MODELS)
@@ -115,46 +124,45 @@ def test_two_runs_write_the_same_records(small, finished, config, tmp_path):
 
 def test_a_run_that_cannot_begin_leaves_the_results_of_the_last_one(small, finished, config):
     _, folder, _ = finished
-    before = {path.name: path.read_bytes() for path in folder.rglob("*.*")}
+    before = contents(folder)
     unknown = dataclasses.replace(config, federated=dataclasses.replace(config.federated, algorithm="fedall"))
     with pytest.raises(fe.errors.ConfigError, match=r"^federated.algorithm: got fedall"):
         run.run_schools(unknown, folder, Console(file=io.StringIO()))
-    assert {path.name: path.read_bytes() for path in folder.rglob("*.*")} == before
+    assert contents(folder) == before
 
 
-def test_ctrl_c_ends_after_the_running_chunk(small, config, tmp_path, monkeypatch):
-    records = federation._records
+def test_ctrl_c_saves_and_the_same_call_goes_on(small, finished, config, tmp_path, monkeypatch):
+    """Once while it trains, and once among the models that it compares with."""
+    _, folder, _ = finished
 
-    def interrupting(info, first):
-        signal.raise_signal(signal.SIGINT)
-        return records(info, first)
+    def interrupt_once(module, name):
+        original = getattr(module, name)
 
-    monkeypatch.setattr(federation, "_records", interrupting)
-    before = signal.getsignal(signal.SIGINT)
-    text = io.StringIO()
-    result = run.run_schools(config, tmp_path, Console(file=text))
-    assert signal.getsignal(signal.SIGINT) is before
-    assert (result.status, result.rounds, len(lines(tmp_path / "metrics.jsonl"))) == ("interrupted", 2, 2)
-    assert set(result.tasks["star.math"].held_out) == {"federated"}
-    assert "2 rounds" in (tmp_path / "model" / "README.md").read_text()
-    assert "interrupted" in text.getvalue()
-    assert "schools are not compared" not in text.getvalue()
-
-
-@pytest.fixture
-def interruptible():
-    """Ctrl-C as in a terminal: a shell starts jobs in its background with the signal ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_a_second_ctrl_c_interrupts_at_once(interruptible):
-    with federation.stoppable(Console(file=io.StringIO())) as interruption:
-        signal.raise_signal(signal.SIGINT)
-        assert interruption.requested
-        with pytest.raises(KeyboardInterrupt):
+        def interrupting(*arguments):
+            monkeypatch.setattr(module, name, original)
             signal.raise_signal(signal.SIGINT)
+            return original(*arguments)
+
+        monkeypatch.setattr(module, name, interrupting)
+
+    for place, done in (((run, "collect"), 2), ((run.baselines, "local_ridge"), 3)):
+        interrupt_once(*place)
+        with pytest.raises(fe.study.Stopped) as stopped:
+            run.run_schools(config, tmp_path, Console(quiet=True))
+        assert (stopped.value.code, stopped.value.done) == (130, done)
+        assert not (tmp_path / "final.json").exists()
+    run.run_schools(config, tmp_path, Console(quiet=True))
+    for name in ("metrics.jsonl", "final.json"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+    assert [start["round"] for start in lines(tmp_path / "starts.jsonl")] == [0, 2, 3]
+
+
+def test_another_configuration_is_refused(small, finished, config):
+    _, folder, _ = finished
+    before = contents(folder)
+    with pytest.raises(fe.errors.CheckpointError, match=r"config\.rounds was 3 and is 2"):
+        run.run_schools(dataclasses.replace(config, rounds=2), folder, Console(quiet=True))
+    assert contents(folder) == before
 
 
 def test_a_folder_that_cannot_be_written_stops_before_any_work(config, tmp_path, monkeypatch):
