@@ -18,6 +18,7 @@ from fedjax_edu.study.processes import is_first
 from fedjax_edu.study.run_folder import words, writing
 
 FORMAT = 1  # of what lies in a checkpoint; a program reads its own and older ones
+TRASH = "deleted"
 _SHOWN = 3  # differences that a message names
 
 
@@ -70,17 +71,26 @@ class Checkpoints:
             return metrics["loss"]
 
         keep = [LatestN(self._last), *([BestN(get_metric_fn=loss, reverse=True, n=self._best)] if self._best else [])]
-        # Without `best_fn`, which the policy stands above, losses would not outlive the process.
-        options = ocp.CheckpointManagerOptions(best_fn=loss, best_mode="min", preservation_policy=AnyPreservationPolicy(keep))
+        options = ocp.CheckpointManagerOptions(
+            best_fn=loss,  # the policy stands above it, but without it losses would not outlive the process
+            best_mode="min",
+            preservation_policy=AnyPreservationPolicy(keep),
+            todelete_subdir=TRASH,  # a process that is killed while it deletes must not leave half of what looks like a checkpoint
+        )
         handlers = {"state": ocp.StandardCheckpointHandler(), "facts": ocp.JsonCheckpointHandler()}
         try:
-            for unfinished in self.folder.glob("*.orbax-checkpoint-tmp*") if is_first() else ():  # Orbax would, but not wait for it
-                shutil.rmtree(unfinished)
+            self._sweep("*.orbax-checkpoint-tmp*")  # Orbax would, but not wait for it
+            self._sweep(TRASH)
             return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         except OSError as error:
             raise CheckpointError("checkpoint", str(self.folder), f"name a folder that you may write to ({error})") from error
         except ValueError as error:  # the losses of all checkpoints are read at once
             raise self._unreadable(self._damaged(), error) from error
+
+    def _sweep(self, names: str) -> None:
+        """Removes folders that are no checkpoints."""
+        for folder in self.folder.glob(names) if is_first() else ():
+            shutil.rmtree(folder)
 
     def _damaged(self) -> int:
         """The first round whose loss cannot be read."""
@@ -122,6 +132,7 @@ class Checkpoints:
         arrays, kinds = _arrays(state)
         everything = {"format": FORMAT, "keys": kinds, **facts}
         args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), facts=ocp.args.JsonSave(everything))
+        self.wait()
         with writing(self.folder / str(int(state.round))):
             self._manager.save(int(state.round), args=args, metrics={"loss": float(loss) if np.isfinite(loss) else float("inf")})
 
@@ -133,6 +144,7 @@ class Checkpoints:
         """
         with writing(self.folder):
             self._manager.wait_until_finished()
+            self._sweep(TRASH)
 
     def facts(self, number: int) -> dict[str, Any]:
         """What was saved beside the state of a round.

@@ -345,6 +345,17 @@ def test_a_full_disk_loses_no_checkpoint(halfway, straight, engine):
     assert_same_bits(state, straight[1])
 
 
+def test_a_process_killed_while_it_deletes_leaves_no_half_checkpoint(engine, tmp_path, monkeypatch):
+    """Old checkpoints are moved away at once, whole; what was moved goes when the folder is opened next."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "_sweep", lambda self, names: None)
+        make(tmp_path, engine, saving=Saving(rounds=1, last=1, best=0)).train(3)
+    assert sorted(path.name for path in (tmp_path / CHECKPOINTS / "deleted").iterdir()) == ["1", "2"]
+    with Checkpoints(tmp_path / CHECKPOINTS) as checkpoints:
+        assert checkpoints.rounds == [3]
+    assert [path.name for path in (tmp_path / CHECKPOINTS).iterdir()] == ["3"]
+
+
 def test_what_a_killed_process_left_unfinished_is_removed(halfway, engine):
     unfinished = halfway / CHECKPOINTS / "6.orbax-checkpoint-tmp"
     shutil.copytree(halfway / CHECKPOINTS / "4" / "state", unfinished / "state")
