@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITE, FORMS, LINKS = "tests/algorithms/test_suite.py", "tests/algorithms/test_closed_forms.py", "tests/aggregation"
-EXPORTS = "tests/study/test_exporting.py"
+EXPORTS, RUN = "tests/study/test_exporting.py", "tests/study/test_run.py"
 
 
 class Mutant(NamedTuple):
@@ -63,6 +63,62 @@ MUTANTS = (
     Mutant("OULAD: the future is an input", "data/readers/oulad.py", '["date"] < cut', '["date"] <= cut', "tests/data/readers"),
     Mutant("Rubin's rules: B alone", "data/readers/plausible.py", "(1 + 1 / len(values)) * between", "between", "tests/data/readers"),
     Mutant("a padding row counts", "engine/drawing.py", "Rows(rows, position < examples)", "Rows(rows, position >= 0)", "tests/engine"),
+    Mutant(
+        "from_table: rows in the file's order",
+        "data/tables.py",
+        'np.argsort(owner, kind="stable")',
+        "np.arange(len(owner))",
+        "tests/data/test_tables.py",
+    ),
+    Mutant(
+        "from_table: a missing target is zero",
+        "data/tables.py",
+        "np.where(present, values, np.nan)",
+        "np.nan_to_num(values)",
+        "tests/data/test_tables.py",
+    ),
+    Mutant(
+        "from_table: an unknown level is the last",
+        "data/tables.py",
+        "known.get(str(word), -1)",
+        "known.get(str(word), len(levels) - 1)",
+        EXPORTS,
+    ),
+    Mutant(
+        "studies: a school has the tasks of others",
+        "data/studies/examples.py",
+        "spread(position, known, False, np.bool_)",
+        "spread(position, known, True, np.bool_)",
+        "tests/data/test_studies.py",
+    ),
+    Mutant("run: records after the checkpoint stay", "study/records.py", "whole[:rounds]", "whole", RUN),
+    Mutant(
+        "run: another configuration passes",
+        "study/run.py",
+        "if found is not None and found != self._identity:",
+        "if False:",
+        RUN,
+        "another_run",
+    ),
+    Mutant(
+        "run: lanes are measured again",
+        "engine/engine.py",
+        'min(lanes, share), reason="found best',
+        'None, reason="found best',
+        RUN,
+        "lanes",
+    ),
+    Mutant("run: a signal leaves without saving", "study/run.py", "if asked or late or done", "if late or done", RUN, "signal"),
+    Mutant(
+        "run: two processes share a folder",
+        "study/run_folder.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        RUN,
+        "second_process",
+    ),
+    Mutant("run: unfinished folders stay", "study/checkpoints.py", 'self._sweep("*.orbax-checkpoint-tmp*")', "pass", RUN, "unfinished"),
+    Mutant("run: the loss of a checkpoint is forgotten", "study/checkpoints.py", "best_fn=loss,", "", RUN, "best"),
     Mutant(
         "processes: every process evaluates all clients",
         "engine/engine.py",

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -108,7 +109,7 @@ def wandb(project: str = "fedjax_edu", **settings: Any) -> Tracker:
 def _wandb(project: str, settings: dict[str, Any], folder: Path, description: Mapping[str, Any], after: int) -> Iterator[Send]:
     import wandb
 
-    name = _name(folder / "wandb.id", wandb.util.generate_id)
+    name = _name(folder / "wandb.id", lambda: uuid.uuid4().hex[:12])
     with wandb.init(project=project, id=name, resume="allow", dir=folder, config=dict(description), **settings) as run:
         yield lambda number, numbers: run.log(numbers, step=number)
 
