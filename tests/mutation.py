@@ -71,10 +71,10 @@ MUTANTS = (
         "tests/data/test_tables.py",
     ),
     Mutant(
-        "from_table: a missing target is zero",
+        "from_table: a missing yes or no is a no",
         "data/tables.py",
-        "np.where(present, values, np.nan)",
-        "np.nan_to_num(values)",
+        "(values >= 0) if task.binary else np.isfinite(values)",
+        "np.isfinite(values)",
         "tests/data/test_tables.py",
     ),
     Mutant(
@@ -89,7 +89,7 @@ MUTANTS = (
         "data/studies/examples.py",
         "spread(position, known, False, np.bool_)",
         "spread(position, known, True, np.bool_)",
-        "tests/data/test_studies.py",
+        "tests/data/test_studies.py tests/data/test_k12.py",
     ),
     Mutant("run: records after the checkpoint stay", "study/records.py", "whole[:rounds]", "whole", RUN),
     Mutant(
