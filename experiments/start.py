@@ -23,7 +23,7 @@ def start(work: Callable[[], object], parse: Callable[[list[str]], list[str]] = 
         work()
 
     try:
-        app.run(main, flags_parser=parse)
+        app.run(main, flags_parser=parse)  # study.Stopped passes: it is an exit code
     except fe.errors.FedjaxEduError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:

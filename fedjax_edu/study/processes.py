@@ -10,6 +10,11 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def meet(place: str) -> None:
+    """Returns when every process has come to the same place of the program."""
+    multihost_utils.sync_global_devices(place)
+
+
 def most_of_all(number: int) -> int:
     """The largest of the numbers that the processes have; all of them ask at the same point of the program."""
     return int(multihost_utils.process_allgather(np.int32(number)).max())

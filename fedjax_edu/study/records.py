@@ -4,7 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
-from fedjax_edu.core.errors import CheckpointError
+from fedjax_edu.core.errors import CheckpointError, require
 from fedjax_edu.engine import Info
 from fedjax_edu.study.run_folder import RunFolder
 
@@ -27,6 +27,20 @@ class History:
     def curve(self) -> list[tuple[int, dict[str, float]]]:
         """``(round, {task: held-out score})`` of the rounds that were scored."""
         return [(record["round"], record["held_out"]) for record in self.rounds if "held_out" in record]
+
+    def to_pandas(self) -> Any:
+        """The records as a ``pandas.DataFrame``, a row a round; entries of mappings are columns with a dot in their name.
+
+        Raises:
+            MissingDependencyError: pandas is missing.
+
+        >>> History([{"round": 1, "loss": 0.5, "losses": {"math": 0.4}}]).to_pandas().to_dict("index")
+        {1: {'loss': 0.5, 'losses.math': 0.4}}
+        """
+        require("History.to_pandas", "study", "pandas")
+        import pandas as pd
+
+        return pd.json_normalize(self.rounds).set_index("round")
 
     def total(self, name: str) -> int:
         """The sum of a count over all rounds."""

@@ -14,7 +14,7 @@ from fedjax_edu.engine import Engine, Info, State
 from fedjax_edu.study.checkpoints import Checkpoints, differences
 from fedjax_edu.study.console import LOG, Logged, Printer, standard_output
 from fedjax_edu.study.identity import identity
-from fedjax_edu.study.processes import most_of_all
+from fedjax_edu.study.processes import meet, most_of_all
 from fedjax_edu.study.provenance import provenance
 from fedjax_edu.study.records import METRICS, TIMING, History, read_history, rewind, to_records
 from fedjax_edu.study.run_folder import RunFolder, to_json
@@ -142,12 +142,14 @@ class Run:
         if self._overwrite:
             self.folder.remove(*FILES)
             self._overwrite = False
+            meet("the run folder is empty")
         found = self.folder.read_json(IDENTITY)
         if found is not None and found != self._identity:
             self._refuse(IDENTITY, found)
         if found is None and (self.folder.path / METRICS).exists():
             raise CheckpointError("workdir", str(self.folder.path), f"name another folder: its {METRICS} is of an unknown run")
         self.folder.write_json(IDENTITY, self._identity)
+        meet("the run folder is claimed")
 
     def _refuse(self, where: str, found: dict[str, Any]) -> None:
         remedy = f"name another folder, or start the run as it was: {differences(found, self._identity)}"

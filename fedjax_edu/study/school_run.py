@@ -44,7 +44,8 @@ def run_schools(
     """Trains the federation and everything it is compared with, prints tables and fills the run folder.
 
     The folder receives what :class:`fedjax_edu.study.Run` writes, ``config.json``, ``schema.json``, ``scaling.json``, ``final.json``,
-    ``learning_curve.png``, ``schools.png``, and in the folder ``model`` the federation's model as :func:`fedjax_edu.export` writes it.
+    ``metrics.parquet``, ``learning_curve.png``, ``schools.png``, and in the folder ``model`` the federation's model as
+    :func:`fedjax_edu.export` writes it.
     A run that was ended goes on in its folder; one that is complete trains the models again that it compares with, and writes the same.
 
     Args:
@@ -66,7 +67,7 @@ def run_schools(
         MissingDependencyError: a package of the extra `study` is missing.
         Stopped: Ctrl-C, SIGTERM or SIGUSR1 ended the run, whose rounds are saved.
     """
-    require("the school study", "study", "matplotlib", "pandas", "safetensors", "sklearn")
+    require("the school study", "study", "matplotlib", "pandas", "pyarrow", "safetensors", "sklearn")
     folder = RunFolder(workdir)
     console = Logged(console or standard_output(), folder.path / LOG)
     check_folder(folder.path / MODEL)
@@ -123,6 +124,7 @@ def _leave(folder: RunFolder, trainer: Trainer, state: State, result: Result, hi
         facts=_facts(data, config, result),
     )
     if is_first():
+        history.to_pandas().to_parquet(folder.path / "metrics.parquet")
         plots.learning_curve(folder.path / "learning_curve.png", history, result)
         plots.schools(folder.path / "schools.png", result.predictions["held_out"], result.predictions["within"], result)
 

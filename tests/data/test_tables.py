@@ -104,6 +104,14 @@ def test_what_is_missing_is_masked_and_everything_else_is_kept(frame, population
     assert arrays["present"]["essay"].sum() == ROWS - 1
 
 
+def test_a_missing_yes_or_no_is_neither(frame):
+    gaps = frame.assign(passed=frame["passed"].where(np.arange(ROWS) % 4 > 0))
+    arrays = make(gaps).arrays
+    known = in_order(gaps)["passed"].notna().to_numpy()
+    np.testing.assert_array_equal(arrays["present"]["passed"], known)
+    np.testing.assert_array_equal(arrays["targets"]["passed"], np.where(known, in_order(gaps)["passed"] == "yes", 0))
+
+
 def test_many_words_are_a_text(frame):
     long = pd.concat([frame] * 5, ignore_index=True).assign(essay=lambda table: [f"words of row {row}" for row in table.index])
     assert {feature.kind for feature in make(long).schema.features if feature.name == "essay"} == {"text"}

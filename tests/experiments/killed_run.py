@@ -1,4 +1,4 @@
-"""A run whose process a test kills: ``python -m tests.experiments.killed_run FOLDER ROUNDS``."""
+"""A run whose process a test kills: ``python -m tests.experiments.killed_run FOLDER ROUNDS [DEVICES [COORDINATOR PROCESSES ID]]``."""
 
 import sys
 
@@ -17,7 +17,11 @@ def loss(params, batch, key):
     return 0.5 * (batch["x"] @ params["w"] + 0.1 * jax.random.normal(key, batch["y"].shape) - batch["y"]) ** 2
 
 
-def main(folder: str, rounds: int) -> None:
+def main(folder: str, rounds: str, devices: str = "1", *process: str) -> None:
+    jax.config.update("jax_num_cpu_devices", int(devices))  # of each process
+    if process:
+        coordinator, count, number = process
+        jax.distributed.initialize(coordinator, int(count), int(number))
     x = np.random.default_rng(0).normal(size=(SIZES.sum(), 4)).astype(np.float32)
     population = fe.data.Population.from_arrays({"x": x, "y": x.sum(1)}, offsets=np.concatenate([[0], np.cumsum(SIZES)]))
     engine = fe.Engine(
@@ -28,8 +32,8 @@ def main(folder: str, rounds: int) -> None:
         plan=fe.ExecutionPlan(lanes=2),
     )
     saving = fe.study.Saving(rounds=2, last=2)
-    fe.study.Run(engine, PARAMS, folder, saving=saving, report=3, console=Console(quiet=True)).train(rounds)
+    fe.study.Run(engine, PARAMS, folder, saving=saving, report=3, console=Console(quiet=True)).train(int(rounds))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(*sys.argv[1:])

@@ -203,6 +203,7 @@ def test_a_signal_saves_and_leaves_with_a_code(straight, engine, tmp_path, name,
     assert f"{name} after round 3, which is saved" in text.getvalue()
     assert text.getvalue() == (tmp_path / "log.txt").read_text()
     state, _ = make(tmp_path, engine, score=score).train(ROUNDS)
+    assert json.loads((tmp_path / "starts.jsonl").read_text().splitlines()[-1])["round"] == 3
     assert_same_bits(state, expected)
     assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
 

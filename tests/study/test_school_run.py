@@ -8,6 +8,7 @@ import signal
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -43,6 +44,7 @@ def test_the_folder_holds_everything(finished):
         "schema.json",
         "scaling.json",
         "metrics.jsonl",
+        "metrics.parquet",
         "timing.jsonl",
         "final.json",
         "model",
@@ -66,6 +68,15 @@ def test_metrics_have_one_line_a_round_and_no_clock(finished, config):
     assert result.bytes_up == sum(record["bytes_up"] for record in records)
     assert [record["round"] for record in records if "held_out" in record] == [2, 3]
     assert not any("second" in name for record in records for name in record)
+
+
+def test_the_same_records_are_a_parquet_file(finished):
+    _, folder, _ = finished
+    table, records = pd.read_parquet(folder / "metrics.parquet"), lines(folder / "metrics.jsonl")
+    assert table.index.tolist() == [record["round"] for record in records]
+    assert table["loss"].tolist() == [record["loss"] for record in records]
+    np.testing.assert_array_equal(table["losses.hsb.mach"], np.array([record["losses"]["hsb.mach"] for record in records], float))
+    assert table["held_out.hsb.mach"].notna().sum() == 2
 
 
 def test_the_result_is_complete(finished):
@@ -172,7 +183,7 @@ def test_a_folder_that_cannot_be_written_stops_before_any_work(config, tmp_path,
         run.run_schools(config, tmp_path / "file" / "run")
 
 
-@pytest.mark.parametrize("package", ["matplotlib", "pandas", "safetensors", "sklearn"])
+@pytest.mark.parametrize("package", ["matplotlib", "pandas", "pyarrow", "safetensors", "sklearn"])
 def test_a_missing_package_is_named_before_any_work(config, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(fe.errors.MissingDependencyError, match=rf'{package}.*pip install "fedjax_edu\[study\]"'):
