@@ -6,8 +6,8 @@ SHELL := bash
 
 PYTHON   ?= python3
 PLATFORM ?= cpu
-CONFIG   ?= experiments/configs/schools.py
 ARGS     ?=
+CONFIG   ?= experiments/configs/$(if $(filter --csv=%,$(ARGS)),table,schools).py
 
 VERSION     := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 CONSTRAINTS := constraints/python$(VERSION).txt
@@ -23,7 +23,7 @@ INSTALL     := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 help:  ## list these commands
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-train: $(RUN)  ## train on CONFIG (default: real schools); ARGS are passed on
+train: $(RUN)  ## train on CONFIG (default: real schools, or the table of ARGS=--csv=...); ARGS are passed on
 	$(BIN)/python -m experiments.train --config=$(CONFIG) $(ARGS)
 
 study: $(RUN)  ## five folds and three seeds of the eight studies; writes docs/k12.md
