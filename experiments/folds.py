@@ -8,7 +8,7 @@ from absl import flags
 import fedjax_edu as fe
 from experiments.program import run
 
-_WORKDIR = flags.DEFINE_string("workdir", "runs/schools-folds", "The folder of all runs; results that it has are replaced.")
+_WORKDIR = flags.DEFINE_string("workdir", "runs/schools-folds", "The folder of all runs; those that were ended there go on.")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds a fold; the protocol asks for 3 where a number is reported.")
 _FOLDS = flags.DEFINE_integer("folds", 5, "How many of the five folds.")
 

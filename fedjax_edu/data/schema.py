@@ -117,14 +117,14 @@ class Schema:
 
         >>> mine = Schema("school", (Feature("ses", "number"), Feature("sex", "category", ("f", "m"))), ())
         >>> mine.differences(Schema("school", (Feature("sex", "number"),), ()))
-        ['ses: a number is missing', 'sex: number instead of category']
+        ['ses: no such column, a number is expected', 'sex: number instead of category']
         """
         theirs = {feature.name: feature for feature in other.features}
         mine = {feature.name: feature for feature in self.features}
         found = []
         for name, feature in mine.items():
             if name not in theirs:
-                found.append(f"{name}: a {feature.kind} is missing")
+                found.append(f"{name}: no such column, a {feature.kind} is expected")
             elif theirs[name].kind != feature.kind:
                 found.append(f"{name}: {theirs[name].kind} instead of {feature.kind}")
         return found + [f"{name}: not known" for name in theirs if name not in mine]

@@ -36,14 +36,22 @@ def ridge(data: SchoolData) -> Predict:
 def boosting(data: SchoolData) -> Predict:
     """Histogram gradient boosting on all training rows in one place."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits  # scikit-learn needs it too
 
     def fit(task: Task, inputs: np.ndarray, targets: np.ndarray, schools: np.ndarray) -> Any:
         seen = np.isfinite(inputs).any(axis=0)  # it refuses a column that is hidden from a task
         kind = HistGradientBoostingClassifier if task.binary else HistGradientBoostingRegressor
         lonely = task.binary and np.bincount(targets.astype(int)).min() == 1  # nothing of that class could be set aside
         stopping = False if lonely else "auto"
-        fitted = kind(max_iter=150, learning_rate=0.06, early_stopping=stopping, random_state=data.seed).fit(inputs[:, seen], targets)
-        return lambda rows, schools: _expected(task, fitted, rows[:, seen])
+        unfitted = kind(max_iter=150, learning_rate=0.06, early_stopping=stopping, random_state=data.seed)
+        with threadpool_limits(1):  # threads that wait for each other spin: beside other work on the same cores a second becomes minutes
+            fitted = unfitted.fit(inputs[:, seen], targets)
+
+        def predict(rows: np.ndarray, schools: np.ndarray) -> np.ndarray:
+            with threadpool_limits(1):
+                return _expected(task, fitted, rows[:, seen])
+
+        return predict
 
     return _by_task(data, fit, _columns)
 

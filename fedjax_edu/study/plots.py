@@ -43,9 +43,16 @@ def learning_curve(path: Path, history: History, result: Result) -> None:
         left.set_title("Training loss of the cohort")
         left.set(xlabel="round", ylabel="half squared error or cross-entropy", xlim=(0, None), ylim=(0, None))
         right.set_title("Held-out schools; dotted: ridge, pooled rows")
-        right.set(xlabel="round", ylabel="R² or AUC", xlim=(0, None), ylim=(0, 0.9))
+        right.set(xlabel="round", ylabel="R² or AUC", xlim=(0, None), ylim=_limits(right))
         titles = [task.title for task in result.compared]  # named, or those with a leading underscore would be left out
         drawn.legend(lines, titles, loc="outside lower center", ncols=4)
+
+
+def _limits(axis: Any) -> tuple[float, float]:
+    """0 to .9, or further where a line goes there, down to -1."""
+    heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in axis.lines])
+    heights = heights[np.isfinite(heights)]
+    return max(-1.0, min(0.0, *heights - 0.02)), max(0.9, *heights + 0.02)
 
 
 def schools(path: Path, held_out: Sequence[TaskRun], within: Sequence[TaskRun], result: Result) -> None:

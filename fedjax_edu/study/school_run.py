@@ -84,7 +84,8 @@ def run_schools(
             predictions = _decoded(data, Trained(engine, state, trainer.predict), data.held_out)
             return {one.task.name: one.score("federated") for one in collect(data, data.held_out, {"federated": predictions})}
 
-        told = {name: value for name, value in dataclasses.asdict(config).items() if name != "saving"}
+        columns = {feature.name: feature.kind for feature in data.encoding.schema.features}
+        told = {name: value for name, value in dataclasses.asdict(config).items() if name != "saving"} | {"inputs": columns}
         run = Run(
             engine,
             trainer.params,
@@ -162,7 +163,9 @@ def _compare(trainer: Trainer, federated: Trained, console: Printer, requests: R
     ]
     for title, step in steps:
         if asked := requests.signal:
-            raise Stopped(asked, int(federated.state.round))
+            stopped = Stopped(asked, int(federated.state.round))
+            console.print(str(stopped), highlight=False)
+            raise stopped
         console.print(f"baseline: {title}", highlight=False)
         step()
     return outputs, icc

@@ -64,7 +64,7 @@ def stoppable(console: Printer) -> Iterator[Requests]:
     def stop(signum: int, frame: Any) -> None:
         requests.here = signum
         restore()
-        console.print(f"{signal.Signals(signum).name}: saving after the running rounds; once more ends at once")
+        console.print(f"{signal.Signals(signum).name}: ending after the running rounds, or baseline; once more ends at once")
 
     def restore() -> None:
         for signum, handler in before.items():

@@ -19,7 +19,7 @@ import fedjax_edu as fe
 from fedjax_edu.data.standardiser import Scale
 from fedjax_edu.data.studies import STUDIES
 from fedjax_edu.data.studies.examples import join
-from fedjax_edu.study import run
+from fedjax_edu.study import school_run as run
 from fedjax_edu.study.card import NO_GUARANTEE, CardFacts, model_card
 from fedjax_edu.study.exporting import FILES
 from fedjax_edu.study.results import Score
@@ -211,7 +211,7 @@ def test_codes_of_a_population_with_other_levels_are_translated(model, table):
 @pytest.mark.parametrize("as_population", [False, True])
 def test_other_inputs_are_refused_with_every_difference(model, table, as_population):
     others = table.drop(columns="track").assign(sex=1.5 + table.index, before=["low", *table["before"][1:].astype(str)])
-    lines = ["sex: number instead of category", "track: a category is missing"]
+    lines = ["sex: number instead of category", "track: no such column, a category is expected"]
     if as_population:
         kinds = {"before": "text", "sex": "number"}
         others = fe.data.Population.from_table(others, client="school", tasks={"score": "regression"}, inputs=kinds, say=None)

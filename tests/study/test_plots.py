@@ -15,8 +15,8 @@ from matplotlib.text import Text
 from fedjax_edu.data import Task
 from fedjax_edu.study import plots
 from fedjax_edu.study.calibration import measure_calibration
-from fedjax_edu.study.federation import History
 from fedjax_edu.study.figures import COLOURS, ONE_COLUMN, TWO_COLUMNS, figure
+from fedjax_edu.study.records import History
 from fedjax_edu.study.results import task_result
 from fedjax_edu.study.task_run import TaskRun
 
@@ -45,10 +45,11 @@ def draw_schools(path, tasks, rows=30):
     plots.schools(path, [predictions(task) for task in tasks], [predictions(task, rows) for task in tasks], result_of(tasks, rows))
 
 
-def draw_learning_curve(path, tasks):
-    losses = [{"round": n, "losses": {task.name: 1 / n for task in tasks}} for n in range(1, 31)]
-    curve = [(n, {task.name: 0.5 - 1 / n for task in tasks}) for n in (10, 20, 30)]
-    plots.learning_curve(path, History(losses, curve), result_of(tasks))
+def draw_learning_curve(path, tasks, height=0.5):
+    records = [{"round": n, "losses": {task.name: 1 / n for task in tasks}} for n in range(1, 31)]
+    for n in (10, 20, 30):
+        records[n - 1]["held_out"] = {task.name: height - 1 / n for task in tasks}
+    plots.learning_curve(path, History(records), result_of(tasks))
 
 
 def draw_reliability(path):
@@ -180,3 +181,13 @@ def lightness(colour, kind):
 def test_colours_differ_to_the_colour_blind(kind):
     for one, other in itertools.combinations(COLOURS, 2):
         assert np.linalg.norm(lightness(one, kind) - lightness(other, kind)) > 0.1, (one, other)
+
+
+@pytest.mark.parametrize("height", [1.08, -0.4])
+def test_scores_near_one_and_below_zero_are_drawn(tmp_path, monkeypatch, height):
+    shown = []
+    monkeypatch.setattr(plots, "_limits", lambda axis, limits=plots._limits: shown.append((axis, limits(axis))) or shown[-1][1])
+    draw_learning_curve(tmp_path / "curve.png", TASKS[:2], height)
+    ((axis, (low, high)),) = shown
+    scored = np.concatenate([line.get_ydata() for line in axis.lines])
+    assert low < scored.min() and scored.max() < high
