@@ -1,18 +1,13 @@
 """Results as JSON, Markdown and one plot."""
 
 import dataclasses
-import datetime as dt
-import importlib.metadata
 import json
-import os
-import platform
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import fedjax_edu as fe
 from experiments.benchmarks.floors import Verdict, describe
-from experiments.benchmarks.peers.rivals import ROOT
 from experiments.benchmarks.results import Measured, Panel, Table
 
 PACKAGES = ("fedjax_edu", "jax", "jaxlib", "numpy", "optax")
@@ -20,37 +15,16 @@ PACKAGES = ("fedjax_edu", "jax", "jaxlib", "numpy", "optax")
 
 def machine(command: list[str]) -> dict[str, Any]:
     """What a figure depends on: versions, cores, processor, date, command, commit."""
+    found = fe.study.origin()
     return {
-        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "date": found["date"],
         "command": " ".join(command),
-        "commit": _commit(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
+        "commit": found["commit"],
+        "processor": found["hardware"]["processor"],
+        "cores": found["hardware"]["cores"],
+        "python": found["versions"]["python"],
+        "versions": {name: found["versions"][name] for name in PACKAGES if name in found["versions"]},
     }
-
-
-def _commit() -> str | None:
-    """The commit, with a mark if files have changed since; None outside a repository."""
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def write(folder: Path, suite: str, found: Measured, verdicts: list[Verdict], where: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fedjax_edu.study.fairness import FairnessReport, abroca, measure_fairness
     from fedjax_edu.study.folds import run_folds
     from fedjax_edu.study.profiling import Profile, profile
+    from fedjax_edu.study.provenance import origin
     from fedjax_edu.study.results import Result
     from fedjax_edu.study.robustness import RobustnessConfig, run_robustness
     from fedjax_edu.study.run import Run
@@ -65,6 +66,7 @@ __all__ = [
     "mlflow",
     "multilevel",
     "open_study",
+    "origin",
     "prepare",
     "profile",
     "run_algorithms",
@@ -111,6 +113,7 @@ _HOME = {
     "measure_fairness": "fairness",
     "mlflow": "tracking",
     "open_study": "trials",
+    "origin": "provenance",
     "prepare": "schools",
     "profile": "profiling",
     "run_algorithms": "algorithms",

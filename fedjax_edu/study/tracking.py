@@ -49,11 +49,11 @@ class Tracker:
             yield lambda record: None
             return
         with self._service(folder, description, after) as send:
-            yield lambda record: _ignore(send(record["round"], _numbers(record)))
 
+            def log(record: Mapping[str, Any]) -> None:
+                send(record["round"], _numbers(record))
 
-def _ignore(_: object) -> None:
-    pass
+            yield log
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
