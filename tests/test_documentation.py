@@ -3,8 +3,10 @@
 import ast
 import doctest
 import importlib
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,12 +106,31 @@ def test_links_of_a_page_lead_to_files(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def planned(*arguments: str) -> str:
+    """What make would do, as if no other make had called this one."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CONFIG", "ARGS")}
+    command = ["make", "--dry-run", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
 def test_commands_of_the_makefile_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    (config,) = re.findall(r"^CONFIG\s*\?=\s*(\S+)$", makefile, flags=re.MULTILINE)
-    commands = re.findall(r"python -m experiments\..*", makefile.replace("$(CONFIG)", config).replace("$(ARGS)", ""))
+    commands = re.findall(r"python -m experiments\..*", planned("train", "study"))
     assert len(commands) == 2
     assert wrong_commands("\n".join(commands)) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config"),
+    [
+        ((), "experiments/configs/schools.py"),
+        (("ARGS=--config.rounds=3",), "experiments/configs/schools.py"),
+        (("ARGS=--csv=own.csv --client=school",), "experiments/configs/table.py"),
+        (("CONFIG=own.py",), "own.py"),
+    ],
+)
+def test_make_trains_on_the_configuration_that_fits(arguments: tuple[str, ...], config: str) -> None:
+    """A table has no studies, which the default configuration names."""
+    assert f"--config={config}" in planned("train", *arguments).split()
 
 
 @pytest.mark.parametrize(

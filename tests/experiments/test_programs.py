@@ -62,19 +62,3 @@ def test_the_committed_configuration_keeps_the_protocol():
     assert (config.fold, config.validation) == (1, False)
     assert config.cohort <= 0.25 * 240 * 0.8 + 1  # of the schools that train
     assert config.federated.local_epochs >= 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "config"),
-    [
-        ((), "schools"),
-        (("ARGS=--config.rounds=3",), "schools"),
-        (("ARGS=--csv=own.csv --client=school",), "table"),
-        (("CONFIG=own.py",), None),
-    ],
-)
-def test_make_trains_on_the_configuration_that_fits(arguments, config):
-    """A table has no studies, which the default configuration names."""
-    done = subprocess.run(["make", "--dry-run", "train", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    given = f"experiments/configs/{config}.py" if config else "own.py"
-    assert f" --config={given} " in done.stdout.splitlines()[-1] + " "
