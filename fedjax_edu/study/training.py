@@ -99,7 +99,8 @@ class Trainer:
         config, train = self.config.pooled, self.data.train.population
         together = Population.from_arrays(train.arrays, [0, train.num_examples])
         steps = config.epochs * -(-train.num_examples // config.batch_size)
-        schedule = optax.cosine_decay_schedule(config.learning_rate, steps)
+        unit = max(1, 2 ** (steps.bit_length() - 6))  # splits of about the same size run the same compiled program
+        schedule = optax.cosine_decay_schedule(config.learning_rate, -(-steps // unit) * unit)
         engine, state = self._engine(
             together,
             algorithms.fedavg(
