@@ -195,7 +195,7 @@ MUTANTS = (
         "tests/study/test_plots.py",
         "files",
     ),
-    Mutant("encoder: sums for products", "models/tabular.py", "left * right", "left + right", "tests/models"),
+    Mutant("encoder: sums for products", "models/ensemble.py", "left * right", "left + right", "tests/models"),
     Mutant(
         "multilevel: REML without the determinant of the fixed part",
         "study/multilevel/criterion.py",

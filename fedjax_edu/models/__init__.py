@@ -4,23 +4,153 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedjax_edu.models.attention import Attention
+    from fedjax_edu.models.building import (
+        Audio,
+        Binary,
+        Categorical,
+        Features,
+        Image,
+        NextResponse,
+        Ordinal,
+        Ranking,
+        Regression,
+        Sequence,
+        Size,
+        Tabular,
+        Text,
+        m3t,
+    )
     from fedjax_edu.models.convolution import conv2d
+    from fedjax_edu.models.corrections import Prompt, add_adapters, add_low_rank, mask_ranks
+    from fedjax_edu.models.encoders.audio import AudioEncoder
+    from fedjax_edu.models.encoders.features import FeaturesEncoder, Stamped
+    from fedjax_edu.models.encoders.image import ImageEncoder
+    from fedjax_edu.models.encoders.sequence import Interactions, SequenceEncoder
+    from fedjax_edu.models.encoders.tabular import Record, TabularEncoder
+    from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
+    from fedjax_edu.models.ensemble import TabularEnsemble
+    from fedjax_edu.models.entries import Entry, describe, modules_of, registry
+    from fedjax_edu.models.experts import Experts, Routed
     from fedjax_edu.models.function import functional
+    from fedjax_edu.models.fusion.gated import GatedFusion
+    from fedjax_edu.models.fusion.transformer import TransformerFusion
+    from fedjax_edu.models.heads import (
+        BinaryHead,
+        CategoricalHead,
+        NextResponseHead,
+        OrdinalHead,
+        Ranked,
+        RankingHead,
+        RegressionHead,
+    )
+    from fedjax_edu.models.linear import Linear
+    from fedjax_edu.models.losses import Wanted, expert_metrics, make_loss
+    from fedjax_edu.models.multimodal import M3T, Answers, Content
     from fedjax_edu.models.multitask import MultiTaskModel
-    from fedjax_edu.models.tabular import TabularEncoder
-
-__all__ = ["MultiTaskModel", "TabularEncoder", "conv2d", "functional"]
+    from fedjax_edu.models.tokens import Tokens
+    from fedjax_edu.models.transformer import Transformer, TransformerConfig
+    from fedjax_edu.models.weighting import Uncertainty, cagrad, gram, pcgrad
 
 _HOME = {
-    "MultiTaskModel": "multitask",
-    "TabularEncoder": "tabular",
-    "conv2d": "convolution",
-    "functional": "function",
+    "attention": ["Attention"],
+    "building": [
+        *("Tabular", "Sequence", "Text", "Image", "Audio", "Features"),
+        *("Binary", "Regression", "Categorical", "Ordinal", "NextResponse", "Ranking"),
+        *("Size", "m3t"),
+    ],
+    "convolution": ["conv2d"],
+    "corrections": ["Prompt", "add_adapters", "add_low_rank", "mask_ranks"],
+    "encoders.audio": ["AudioEncoder"],
+    "encoders.features": ["FeaturesEncoder", "Stamped"],
+    "encoders.image": ["ImageEncoder"],
+    "encoders.sequence": ["Interactions", "SequenceEncoder"],
+    "encoders.tabular": ["Record", "TabularEncoder"],
+    "encoders.text": ["TextConfig", "TextEncoder"],
+    "ensemble": ["TabularEnsemble"],
+    "experts": ["Experts", "Routed"],
+    "function": ["functional"],
+    "fusion.gated": ["GatedFusion"],
+    "fusion.transformer": ["TransformerFusion"],
+    "heads": ["BinaryHead", "CategoricalHead", "NextResponseHead", "OrdinalHead", "Ranked", "RankingHead", "RegressionHead"],
+    "linear": ["Linear"],
+    "losses": ["Wanted", "expert_metrics", "make_loss"],
+    "multimodal": ["M3T", "Answers", "Content"],
+    "multitask": ["MultiTaskModel"],
+    "entries": ["Entry", "describe", "modules_of", "registry"],
+    "tokens": ["Tokens"],
+    "transformer": ["Transformer", "TransformerConfig"],
+    "weighting": ["Uncertainty", "cagrad", "gram", "pcgrad"],
 }
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+__all__ = [
+    "M3T",
+    "Answers",
+    "Attention",
+    "Audio",
+    "AudioEncoder",
+    "Binary",
+    "BinaryHead",
+    "Categorical",
+    "CategoricalHead",
+    "Content",
+    "Entry",
+    "Experts",
+    "Features",
+    "FeaturesEncoder",
+    "GatedFusion",
+    "Image",
+    "ImageEncoder",
+    "Interactions",
+    "Linear",
+    "MultiTaskModel",
+    "NextResponse",
+    "NextResponseHead",
+    "Ordinal",
+    "OrdinalHead",
+    "Prompt",
+    "Ranked",
+    "Ranking",
+    "RankingHead",
+    "Record",
+    "Regression",
+    "RegressionHead",
+    "Routed",
+    "Sequence",
+    "SequenceEncoder",
+    "Size",
+    "Stamped",
+    "Tabular",
+    "TabularEncoder",
+    "TabularEnsemble",
+    "Text",
+    "TextConfig",
+    "TextEncoder",
+    "Tokens",
+    "Transformer",
+    "TransformerConfig",
+    "TransformerFusion",
+    "Uncertainty",
+    "Wanted",
+    "add_adapters",
+    "add_low_rank",
+    "cagrad",
+    "conv2d",
+    "describe",
+    "expert_metrics",
+    "functional",
+    "gram",
+    "m3t",
+    "make_loss",
+    "mask_ranks",
+    "modules_of",
+    "pcgrad",
+    "registry",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Imports a model, and with it Flax, when it is first used."""
-    if name in _HOME:
-        return getattr(importlib.import_module(f"fedjax_edu.models.{_HOME[name]}"), name)
+    if name in _MODULE:
+        return getattr(importlib.import_module(f"fedjax_edu.models.{_MODULE[name]}"), name)
     raise AttributeError(f"module 'fedjax_edu.models' has no attribute {name!r}")

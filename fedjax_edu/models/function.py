@@ -3,14 +3,21 @@
 from collections.abc import Callable
 from typing import Any
 
-from flax import nnx
+from flax import nnx, traverse_util
 
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.trees import Tree
+from fedjax_edu.models.corrections import AdapterParam, PromptParam
+
+Path = tuple[Any, ...]
+GATHERED = {nnx.LoRAParam: "lora", AdapterParam: "adapters", PromptParam: "prompts"}  # kind of parameter -> top level of the tree
 
 
 def functional(model: nnx.Module) -> tuple[Callable[..., Any], Tree]:
     """Splits a model once into structure and parameters.
+
+    Low-rank matrices, adapters and prompts stand under ``lora``, ``adapters`` and ``prompts``, then by the path of the layer that they
+    belong to, so that ``fe.modules.assign(params, shared="lora", frozen=...)`` trains them alone.
 
     Args:
         model: a Flax NNX module all of whose state is ``nnx.Param``.
@@ -32,8 +39,17 @@ def functional(model: nnx.Module) -> tuple[Callable[..., Any], Tree]:
         raise ArgumentError(
             "model", sorted(map(str, nnx.to_flat_state(rest).paths)), "keep only nnx.Param in it: clients share no other state"
         )
+    variables = dict(nnx.to_flat_state(params))
+    places = {_place(path, variable): path for path, variable in variables.items()}
 
-    def apply(params: Tree, *args: Any) -> Any:
-        return nnx.merge(structure, nnx.State(params))(*args)
+    def apply(params: Tree, *args: Any, **kwargs: Any) -> Any:
+        leaves = traverse_util.flatten_dict(params)
+        tree = traverse_util.unflatten_dict({path: leaves[place] for place, path in places.items()})
+        return nnx.merge(structure, nnx.State(tree))(*args, **kwargs)
 
-    return apply, nnx.to_pure_dict(params)
+    return apply, traverse_util.unflatten_dict({place: variables[path][...] for place, path in places.items()})
+
+
+def _place(path: Path, variable: Any) -> Path:
+    """Where a parameter stands in the tree."""
+    return (GATHERED[type(variable)], *path) if type(variable) in GATHERED else path

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fedjax_edu.models.tabular import MemberLinear, TabularEncoder
+from fedjax_edu.models.ensemble import MemberLinear, TabularEnsemble
 
 
 class MultiTaskModel(nnx.Module):
@@ -42,7 +42,7 @@ class MultiTaskModel(nnx.Module):
         products: Sequence[tuple[int, int]] = (),
     ):
         rngs = nnx.Rngs(seed)
-        encoder = TabularEncoder(inputs, width=width, depth=depth, tokens=tokens, members=members, rngs=rngs, products=products)
+        encoder = TabularEnsemble(inputs, width=width, depth=depth, tokens=tokens, members=members, rngs=rngs, products=products)
         self.encoders = nnx.Dict({"tabular": encoder})
         self.heads = nnx.Dict({task: MemberLinear(members, tokens, 1, rngs=rngs, scale=0.5) for task in tasks})
         self.tasks = tuple(tasks)

@@ -34,7 +34,7 @@ class MemberLinear(nnx.Module):
         return jnp.einsum(form, inputs, self.kernel[...]) + self.bias[...][None]
 
 
-class TabularEncoder(nnx.Module):
+class TabularEnsemble(nnx.Module):
     r"""Encodes a record x for each member m as a token.
 
     .. math:: z_m = A_m x + P_m (x_i x_j)_{(i,j)} + C_m h_{m,L}, \quad h_{m,0} = \sigma(B_m x), \quad

@@ -1,0 +1,82 @@
+"""The multi-modal multi-task model: encoders of modalities, a fusion of their tokens, a head for each task."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+
+from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.models.heads import NextResponseHead
+from fedjax_edu.models.tokens import Tokens
+from fedjax_edu.models.transformer import Report
+
+
+class Content(NamedTuple):
+    """What a batch holds of a modality.
+
+    Args:
+        values: as the modality's encoder reads them, leaves [B, ...].
+        present: bool [B], or [B, T] for each token.
+        lengths: int [B], or None.
+    """
+
+    values: Any
+    present: jax.Array
+    lengths: jax.Array | None = None
+
+
+class Answers(NamedTuple):
+    """What the model says about a batch.
+
+    Args:
+        outputs: task -> [B, ...].
+        report: module -> what its experts say.
+    """
+
+    outputs: dict[str, jax.Array]
+    report: Report
+
+
+class M3T(nnx.Module):
+    """Its modules are ``encoders.<modality>``, ``fusion`` and ``heads.<task>``.
+
+    Args:
+        encoders: modality -> encoder.
+        fusion: of the modalities' tokens.
+        heads: task -> head.
+
+    Raises:
+        ArgumentError: a head of next responses without a modality ``sequence``.
+    """
+
+    def __init__(self, encoders: Mapping[str, nnx.Module], fusion: nnx.Module, heads: Mapping[str, nnx.Module]):
+        if "sequence" not in encoders and any(isinstance(head, NextResponseHead) for head in heads.values()):
+            raise ArgumentError("encoders", sorted(encoders), "add a modality `sequence`: next responses are predicted from it")
+        self.encoders, self.fusion, self.heads = nnx.Dict(encoders), fusion, nnx.Dict(heads)
+
+    def __call__(self, contents: Mapping[str, Content], domain: jax.Array | None = None) -> Answers:
+        """Contents by modality -> answers by task.
+
+        Args:
+            contents: of some of the modalities; encoders of the others are not run.
+            domain: of the rows, int scalar, for a fusion that routes by it.
+
+        Raises:
+            ArgumentError: a modality without an encoder.
+        """
+        if unknown := sorted(contents.keys() - set(self.encoders)):
+            raise ArgumentError("contents", unknown, f"use {', '.join(sorted(self.encoders))}")
+        parts: dict[str, Tokens] = {}
+        report: Report = {}
+        for modality, content in contents.items():
+            parts[modality], said = self.encoders[modality](*content)
+            report |= {f"encoders.{modality}.{name}": routed for name, routed in said.items()}
+        pooled = [task for task, head in self.heads.items() if not isinstance(head, NextResponseHead)]
+        representations, said = self.fusion(parts, pooled, domain)
+        report |= {f"fusion.{name}": routed for name, routed in said.items()}
+        outputs = {task: self.heads[task](representation) for task, representation in representations.items()}
+        for task, head in self.heads.items():
+            if isinstance(head, NextResponseHead):
+                outputs[task] = head(parts["sequence"], contents["sequence"].values.items)
+        return Answers(outputs, report)

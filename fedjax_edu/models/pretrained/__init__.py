@@ -1,0 +1,1 @@
+"""Published weights, read into models and written back in the layout they came in."""

@@ -1,0 +1,119 @@
+"""How the losses of several tasks become one: by uncertainty, or so that gradients do not pull against each other."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import lax
+
+from fedjax_edu.core.trees import Tree
+
+STEPS = 300  # of the search for CAGrad's weights; they are as many numbers as there are tasks
+
+
+class Uncertainty(nnx.Module):
+    r"""Weighs each loss by a learned precision: :math:`\sum_t e^{-s_t} L_t + s_t / 2`.
+
+    Args:
+        tasks: names.
+
+    Reference: Kendall, Gal, Cipolla (2017), arXiv:1705.07115; the losses of regression are halves of squared errors.
+    """
+
+    def __init__(self, tasks: Sequence[str]):
+        self.log_variances = nnx.Dict({task: nnx.Param(jnp.zeros(1)) for task in tasks})
+
+    def __call__(self, losses: jax.Array, present: jax.Array) -> jax.Array:
+        """Losses [B, tasks] and whether they count, bool [B, tasks] -> [B]."""
+        logs = jnp.concatenate([leaf[...] for leaf in self.log_variances.values()])[None, :]
+        return jnp.where(present, jnp.exp(-logs) * losses + logs / 2, 0.0).sum(axis=1)
+
+
+def gram(losses: Callable[[Tree], jax.Array], params: Tree) -> jax.Array:
+    """Products of the gradients of several losses, [T, T].
+
+    Args:
+        losses: ``params -> [T]``.
+        params: those on which tasks may disagree.
+
+    >>> gram(lambda w: jnp.stack([w[0], w[0] - w[1]]), jnp.zeros(2)).tolist()
+    [[1.0, 1.0], [1.0, 2.0]]
+    """
+    gradients = jax.tree.leaves(jax.jacrev(losses)(params))
+    flat = jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in gradients], axis=1)
+    return flat @ flat.T
+
+
+def pcgrad(products: jax.Array, key: jax.Array) -> jax.Array:
+    r"""Weights w such that :math:`\sum_j w_j g_j` is the mean of gradients from which conflicts were projected away.
+
+    Each gradient :math:`g_i` visits the others in random order: :math:`g_i \leftarrow g_i - \frac{\min(g_i^\top g_j, 0)}{|g_j|^2} g_j`.
+    It stays a combination of the gradients, so that their products say all.
+
+    Args:
+        products: of the gradients, [T, T].
+        key: of the orders.
+
+    Returns:
+        float [T].
+
+    >>> pcgrad(jnp.array([[1.0, -1.0], [-1.0, 2.0]]), jax.random.key(0)).tolist()
+    [1.0, 0.75]
+
+    Reference: Yu et al. (2020), arXiv:2001.06782; there gradients are added, here their mean is taken, as without conflicts.
+    """
+    tasks = len(products)
+
+    def surgery(own: jax.Array, key: jax.Array) -> jax.Array:
+        def visit(combination: jax.Array, other: jax.Array) -> tuple[jax.Array, None]:
+            conflict = jnp.minimum(combination @ products[other], 0.0)
+            length = products[other, other]
+            share = jnp.where((other == own) | (length <= 0), 0.0, conflict / jnp.where(length > 0, length, 1.0))
+            return combination.at[other].add(-share), None
+
+        start = jax.nn.one_hot(own, tasks, dtype=products.dtype)
+        return lax.scan(visit, start, jax.random.permutation(key, tasks))[0]
+
+    numbers = jnp.arange(tasks)
+    return jax.vmap(surgery)(numbers, jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)).mean(axis=0)
+
+
+def cagrad(products: jax.Array, c: float = 0.5) -> jax.Array:
+    r"""Weights of the step that helps the worst task most while it stays near the mean gradient.
+
+    .. math:: d = g_0 + \frac{c |g_0|}{|g_w|} g_w, \quad w = \arg\min_{w \in \Delta} \; g_w^\top g_0 + c |g_0| |g_w|, \quad
+        g_0 = \tfrac{1}{T} \textstyle\sum_i g_i, \; g_w = \sum_i w_i g_i
+
+    Args:
+        products: of the gradients, [T, T].
+        c: in [0, 1); 0 is the mean.
+
+    Returns:
+        float [T]: v with :math:`d = \sum_i v_i g_i`.
+
+    Reference: Liu et al. (2021), arXiv:2110.14048, without the division by 1 + c that its code makes. The minimum is searched by
+    projected gradient steps.
+    """
+    tasks = len(products)
+    mean = jnp.full(tasks, 1 / tasks, products.dtype)
+    size = jnp.sqrt(jnp.maximum(mean @ products @ mean, 0.0))
+    largest = jnp.max(jnp.diag(products))
+    scale = jnp.where(largest > 0, largest, 1.0)
+
+    def norm(weights: jax.Array) -> jax.Array:
+        return jnp.sqrt(jnp.maximum(weights @ products @ weights, 1e-12 * scale))
+
+    def cost(weights: jax.Array) -> jax.Array:
+        return weights @ products @ mean + c * size * norm(weights)
+
+    def step(number: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        weights, best = state
+        rate = 2.0 / (scale * jnp.sqrt(1.0 + number))
+        with jax.numpy_dtype_promotion("standard"):  # optax divides by integers
+            moved = optax.projections.projection_simplex(weights - rate * jax.grad(cost)(weights))
+        return moved, jnp.where(cost(moved) < cost(best), moved, best)
+
+    best = lax.fori_loop(0, STEPS, step, (mean, mean))[1]
+    return mean + c * size / norm(best) * best

