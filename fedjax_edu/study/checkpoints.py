@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,8 +27,9 @@ class Checkpoints:
     """The checkpoints of one run, numbered by rounds done.
 
     A save copies the state and returns; threads write the files beside the training, in a folder that is renamed when all are there.
-    What a killed process leaves unfinished is removed when the folder is opened next. Leaves are stored by name, so that a state is read
-    back on any number of devices and processes, and one of another model is told apart name by name.
+    What a killed process leaves unfinished is removed by :meth:`sweep`; to open the folder and to read from it changes nothing. Leaves are
+    stored by name, so that a state is read back on any number of devices and processes, and one of another model is told apart name by
+    name.
 
     Args:
         folder: where; created when something is saved.
@@ -56,11 +58,13 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         self._last, self._best = check_integer("last", last), check_integer("best", best, at_least=0)
         self._manager = self._open()
+        self._beside = ThreadPoolExecutor(1)  # to delete files may take longer than to write them
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._beside.shutdown()
         self._manager.close()
 
     def _open(self) -> Any:
@@ -79,13 +83,16 @@ class Checkpoints:
         )
         handlers = {"state": ocp.StandardCheckpointHandler(), "facts": ocp.JsonCheckpointHandler()}
         try:
-            self._sweep("*.orbax-checkpoint-tmp*")  # Orbax would, but not wait for it
-            self._sweep(TRASH)
             return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         except OSError as error:
             raise CheckpointError("checkpoint", str(self.folder), f"name a folder that you may write to ({error})") from error
         except ValueError as error:  # the losses of all checkpoints are read at once
             raise self._unreadable(self._damaged(), error) from error
+
+    def sweep(self) -> None:
+        """Removes what a killed process left unfinished; for the one that writes, since others may still be at it."""
+        self._sweep("*.orbax-checkpoint-tmp*")  # Orbax would, but not wait for it
+        self._sweep(TRASH)
 
     def _sweep(self, names: str) -> None:
         """Removes folders that are no checkpoints."""
@@ -132,8 +139,9 @@ class Checkpoints:
         arrays, kinds = _arrays(state)
         everything = {"format": FORMAT, "keys": kinds, **facts}
         args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), facts=ocp.args.JsonSave(everything))
-        self.wait()
         with writing(self.folder / str(int(state.round))):
+            self._manager.wait_until_finished()
+            self._beside.submit(self._sweep, f"{TRASH}/*")
             self._manager.save(int(state.round), args=args, metrics={"loss": float(loss) if np.isfinite(loss) else float("inf")})
 
     def wait(self) -> None:
@@ -144,7 +152,7 @@ class Checkpoints:
         """
         with writing(self.folder):
             self._manager.wait_until_finished()
-            self._sweep(TRASH)
+            self._beside.submit(self._sweep, TRASH).result()
 
     def facts(self, number: int) -> dict[str, Any]:
         """What was saved beside the state of a round.
@@ -182,7 +190,7 @@ class Checkpoints:
         number = self._check_there(self.newest if number is None else number)
         kinds, own = self.facts(number)["keys"], _arrays(like)
         try:
-            stored = self._manager.item_metadata(number).state
+            stored = dict(self._manager.item_metadata(number).state)
         except Exception as error:
             raise self._unreadable(number, error) from error
         self._check_like(number, stored, kinds, own)

@@ -28,11 +28,15 @@ class Logged:
     """
 
     def __init__(self, printer: Printer, path: Path):
-        self._printer, self._path = printer, path
+        self._printer, self._path, self._heard = printer, path, True
 
     def print(self, *objects: Any, **style: Any) -> None:
-        """As :class:`Printer` says."""
-        self._printer.print(*objects, **style)
+        """As :class:`Printer` says; a run goes on when nobody hears it any more, its terminal or pipe gone."""
+        if self._heard:
+            try:
+                self._printer.print(*objects, **style)
+            except (OSError, SystemExit):  # Rich exits on a broken pipe
+                self._heard = False
         if is_first():
             with self._path.open("a") as file:
                 Console(file=file, width=LOG_WIDTH).print(*objects, **style)

@@ -58,15 +58,27 @@ def rewind(folder: RunFolder, rounds: int) -> None:
     """Takes back the records of all rounds after the first `rounds`: they will be run again.
 
     Raises:
-        CheckpointError: there are fewer.
+        CheckpointError: there are fewer, or a line among them is not the record of its round.
     """
     path = folder.path / METRICS
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    whole = [line.decode(errors="replace") for line in lines if line.endswith(b"\n")]
+    remedy = f"put back its lines up to round {rounds}, where the newest checkpoint is, or remove the run folder"
     if len(whole) < rounds:
-        remedy = f"put back its lines up to round {rounds}, where the newest checkpoint is, or remove the run folder"
         raise CheckpointError(METRICS, f"{len(whole)} rounds", remedy)
+    for number, line in enumerate(whole[:rounds], start=1):
+        if _round(line) != number:
+            raise CheckpointError(METRICS, f"line {number}: {line.strip()[:60]}", remedy)
     folder.write_text(METRICS, "".join(whole[:rounds]))
+
+
+def _round(line: str) -> Any:
+    """The number in a record; None where the line is none."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record.get("round") if isinstance(record, dict) else None
 
 
 def to_records(info: Info, first: int) -> list[dict[str, Any]]:

@@ -115,11 +115,14 @@ class Run:
             stack.enter_context(self.folder.locked())
             self._claim()
             checkpoints = stack.enter_context(self._checkpoints())
+            checkpoints.sweep()
             requests = stack.enter_context(stoppable(self._console)) if requests is None else requests
             state = self._begin(checkpoints)
             opened = (tracker.opened(self.folder.path, self._identity, int(state.round)) for tracker in self._trackers)
             self._logs = [stack.enter_context(one) for one in opened]
             state = self._go_on(state, rounds, checkpoints, requests)
+            if asked := requests.signal:  # while the last save was written
+                leave(asked, int(state.round), self._console)
         return state, read_history(self.folder)
 
     def restore(self, number: int | None = None) -> State:
@@ -148,10 +151,9 @@ class Run:
             self._refuse(IDENTITY, found)
         if found is None and (self.folder.path / METRICS).exists():
             raise CheckpointError("workdir", str(self.folder.path), f"name another folder: its {METRICS} is of an unknown run")
-        self.folder.write_json(IDENTITY, self._identity)
-        meet("the run folder is claimed")
 
-    def _refuse(self, where: str, found: dict[str, Any]) -> None:
+    def _refuse(self, where: str, found: Any) -> None:
+        found = found if isinstance(found, dict) else {}
         remedy = f"name another folder, or start the run as it was: {differences(found, self._identity)}"
         raise CheckpointError("workdir", f"{self.folder.path}, where {where} is of another run", remedy)
 
@@ -159,6 +161,8 @@ class Run:
         """The newest state, and records that end where it does."""
         newest = checkpoints.newest
         state = self.engine.init(self._params, self._seed) if newest is None else self._restore(checkpoints, newest)
+        self.folder.write_json(IDENTITY, self._identity)  # nothing of the folder has changed where it is refused
+        meet("the run folder is claimed")
         rewind(self.folder, int(state.round))
         self.folder.append(STARTS, [{"round": int(state.round), **origin()}])
         if newest is not None:

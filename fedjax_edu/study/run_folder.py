@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fedjax_edu.core.errors import ArgumentError, CheckpointError
 from fedjax_edu.study.processes import is_first
 
@@ -31,7 +29,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path).expanduser()
+        self.path = Path(path).expanduser().absolute()  # a program may change its directory
         self._locked = False
         if not is_first():
             return
@@ -126,6 +124,7 @@ def words(error: Exception) -> str:
 def to_json(value: Any) -> Any:
     """Plain JSON values: arrays as lists, dataclasses as objects, numbers that are not finite as null.
 
+    >>> import numpy as np
     >>> to_json({"loss": np.float32(0.5), "auc": float("nan"), "sizes": np.arange(2)})
     {'loss': 0.5, 'auc': None, 'sizes': [0, 1]}
     """
@@ -133,7 +132,7 @@ def to_json(value: Any) -> Any:
         return to_json({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
     if isinstance(value, Mapping):
         return {str(key): to_json(entry) for key, entry in value.items()}
-    if isinstance(value, (np.ndarray, np.generic)):
+    if hasattr(value, "tolist"):  # arrays and their scalars
         return to_json(value.tolist())
     if isinstance(value, (list, tuple)):
         return [to_json(entry) for entry in value]

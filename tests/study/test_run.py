@@ -3,12 +3,14 @@
 import gc
 import io
 import json
+import os
 import resource
 import shutil
 import signal
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -356,6 +358,7 @@ def test_a_process_killed_while_it_deletes_leaves_no_half_checkpoint(engine, tmp
     assert sorted(path.name for path in (tmp_path / CHECKPOINTS / "deleted").iterdir()) == ["1", "2"]
     with Checkpoints(tmp_path / CHECKPOINTS) as checkpoints:
         assert checkpoints.rounds == [3]
+        checkpoints.sweep()
     assert [path.name for path in (tmp_path / CHECKPOINTS).iterdir()] == ["3"]
 
 
@@ -364,7 +367,75 @@ def test_what_a_killed_process_left_unfinished_is_removed(halfway, engine):
     shutil.copytree(halfway / CHECKPOINTS / "4" / "state", unfinished / "state")
     with Checkpoints(halfway / CHECKPOINTS) as checkpoints:
         assert checkpoints.rounds == [2, 4]
+    assert unfinished.exists()  # somebody may be writing it: to read changes nothing
+    make(halfway, engine).train(ROUNDS)
     assert not unfinished.exists()
+
+
+def test_to_read_disturbs_no_run_that_is_writing(engine, tmp_path):
+    """A score that restores checkpoints, while the next is on its way."""
+    other = make(tmp_path, engine)
+
+    def score(state):
+        return {"newest": float(other.restore().round) if int(state.round) > 2 else 0.0}
+
+    run = make(tmp_path, engine, saving=Saving(rounds=1), report=1, score=score)
+    state, history = run.train(6)
+    assert int(state.round) == 6
+    assert [value["newest"] for _, value in history.curve][-1] >= 4
+
+
+def test_a_refused_start_changes_nothing(halfway, engine):
+    for name in ("run.json", "metrics.jsonl"):
+        (halfway / name).unlink()
+    before = contents(halfway)
+    with pytest.raises(fe.errors.CheckpointError, match="of another run"):
+        Run(engine, PARAMS, halfway, seed=9, console=Console(quiet=True)).train(ROUNDS)
+    assert contents(halfway) == before
+
+
+@pytest.mark.parametrize("line", ["\0\0\0\n", "[]\n", '{"round": 7}\n', "\udc80\n"])
+def test_a_line_that_is_not_the_record_of_its_round_is_refused(halfway, engine, line):
+    path = halfway / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_bytes("".join([lines[0], line, *lines[2:]]).encode(errors="surrogateescape"))
+    with pytest.raises(fe.errors.CheckpointError, match=r"^metrics\.jsonl: got line 2: .*; put back its lines up to round 4"):
+        make(halfway, engine).train(ROUNDS)
+
+
+@pytest.mark.parametrize("content", ["[]", '"x"', "3"])
+def test_an_identity_that_is_none_is_refused(halfway, engine, content):
+    (halfway / "run.json").write_text(content)
+    with pytest.raises(fe.errors.CheckpointError, match=r"where run\.json is of another run"):
+        make(halfway, engine).train(ROUNDS)
+
+
+def test_a_run_outlives_its_terminal(engine, tmp_path):
+    class Gone:
+        def print(self, *objects, **style):
+            raise SystemExit(1)  # what Rich does when its pipe is broken
+
+    state, _ = make(tmp_path, engine, console=Gone()).train(3)
+    assert int(state.round) == 3
+    assert "round    3 of 3" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_signal_while_the_last_save_is_written_ends_the_run(engine, tmp_path, monkeypatch):
+    wait, waits = Checkpoints.wait, []
+
+    def late(self):
+        waits.append(wait(self))
+        if len(waits) == 1:  # at the end
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Checkpoints, "wait", late)
+    with pytest.raises(fe.study.Stopped):
+        make(tmp_path, engine, saving=Saving(rounds=3)).train(3)
+
+
+def test_scores_may_be_arrays_of_jax(engine, tmp_path):
+    _, history = make(tmp_path, engine, score=lambda state: {"sum": jnp.sum(state.params["network"]["w"])}).train(1)
+    assert isinstance(history.curve[0][1]["sum"], float)
 
 
 def test_a_folder_that_cannot_be_written(engine):
