@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from fedjax_edu.study.processes import is_first
 from fedjax_edu.study.profiling import profile
 from fedjax_edu.study.provenance import versions
 from fedjax_edu.study.records import History
-from fedjax_edu.study.results import MODELS, Result, collect, over_tasks, task_result
+from fedjax_edu.study.results import Result, collect, over_tasks, task_result
 from fedjax_edu.study.run import Run
 from fedjax_edu.study.run_folder import RunFolder
 from fedjax_edu.study.schools import SchoolData, Side, population_of, prepare
@@ -152,23 +151,22 @@ def _compare(trainer: Trainer, federated: Trained, console: Printer, requests: R
         icc.update(correlations)
         add("random_intercept", predict)
 
-    def step(title: str, work: Callable[[], Any]) -> None:
+    add("federated", network(trainer.personalised(federated)))
+    steps: list[tuple[str, Callable[[], Any]]] = [
+        ("pooled", lambda: add("pooled", network(trainer.personalised(trainer.pooled())))),
+        ("local-only network", lambda: add("local_network", network(trainer.local_only()), ("within",))),
+        ("local-only ridge", lambda: add("local_ridge", baselines.local_ridge(data), ("within",))),
+        ("random intercept", add_random_intercept),
+        ("gradient boosting", lambda: add("boosting", baselines.boosting(data))),
+        ("ridge", lambda: add("ridge", baselines.ridge(data))),
+        ("constant", lambda: add("constant", baselines.constant(data))),
+    ]
+    for title, step in steps:
         if asked := requests.signal:
             leave(asked, int(federated.state.round), console)
         console.print(f"baseline: {title}", highlight=False)
-        work()
-
-    add("federated", network(trainer.personalised(federated)))
-    with ThreadPoolExecutor(1) as beside:
-        pooled = beside.submit(trainer.pooled)  # one client keeps one core busy: what needs no network is fitted on another
-        step("constant", lambda: add("constant", baselines.constant(data)))
-        step("ridge", lambda: add("ridge", baselines.ridge(data)))
-        step("random intercept", add_random_intercept)
-        step("gradient boosting", lambda: add("boosting", baselines.boosting(data)))
-        step("local-only ridge", lambda: add("local_ridge", baselines.local_ridge(data), ("within",)))
-        step("pooled", lambda: add("pooled", network(trainer.personalised(pooled.result()))))
-    step("local-only network", lambda: add("local_network", network(trainer.local_only()), ("within",)))
-    return {test: {model: of_test[model] for model in MODELS if model in of_test} for test, of_test in outputs.items()}, icc
+        step()
+    return outputs, icc
 
 
 def _decoded(data: SchoolData, trained: Trained | Personalised, side: Side) -> np.ndarray:
