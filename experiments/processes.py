@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 
@@ -21,6 +22,7 @@ _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Meet as the cluster says
 
 HEARTBEAT_SECONDS = 30  # without a sign of life, after which a process counts as ended
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_TO_HEAR = 5.0  # that process 0, which answers for all, stays so that the others hear who has ended
 
 
 class ProcessError(fe.errors.FedjaxEduError):
@@ -52,7 +54,8 @@ def together() -> Iterator[None]:
         multihost_utils.sync_global_devices("the end")
     except BaseException as error:  # Ctrl-C and sys.exit too
         if isinstance(error, jax.errors.JaxRuntimeError):
-            watch.join(2 * HEARTBEAT_SECONDS)  # if it is for a process that has ended, the watch says which one, and does not return
+            # If it is for a process that has ended, the watch says which one, and does not return.
+            watch.join(2 * HEARTBEAT_SECONDS + 2 * SECONDS_TO_HEAR)
         _end(error)
     watch.part()
     if stopped is not None:
@@ -85,6 +88,8 @@ class _Watch(threading.Thread):
             if (gone := self._gone()) and not self._done.is_set():
                 names = ", ".join(map(str, gone))
                 what = f"process {names} of {jax.process_count()} has ended or cannot be reached, so process {jax.process_index()} ends too"
+                if jax.process_index() == 0:
+                    time.sleep(SECONDS_TO_HEAR)
                 _end(ProcessError(f"{what}; see what {names} wrote last, then start all of them again"))
 
     def _gone(self) -> list[int]:

@@ -9,6 +9,39 @@ from fedjax_edu.models.linear import Linear
 from fedjax_edu.models.tokens import Tokens
 
 
+def projections(width: int, heads: int, rngs: nnx.Rngs) -> tuple[Linear, Linear, Linear, Linear]:
+    """The linear layers of an attention: query, key, value and what follows it.
+
+    Args:
+        width: of tokens.
+        heads: they share the width.
+        rngs: source of the starting values.
+
+    Raises:
+        ArgumentError: the heads do not divide the width.
+    """
+    if width % heads:
+        raise ArgumentError("heads", heads, f"use a divisor of the width {width}")
+    query, key, value, out = (Linear(width, width, rngs=rngs) for _ in range(4))
+    return query, key, value, out
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, heads: int, causal: bool = False) -> jax.Array:
+    """What each query reads of the values of the tokens that are there, [B, T, D].
+
+    Args:
+        query: float [B, T, D], heads side by side; key and value likewise.
+        key: of the tokens that are read.
+        value: of the same.
+        mask: bool [B, T], which of them are there.
+        heads: they share the width.
+        causal: a token reads no later one.
+    """
+    query, key, value = (rearrange(part, "b t (h d) -> b t h d", h=heads) for part in (query, key, value))
+    read = jax.nn.dot_product_attention(query, key, value, mask=mask[:, None, None, :], is_causal=causal)
+    return rearrange(read, "b t h d -> b t (h d)")
+
+
 class Attention(nnx.Module):
     r"""Every token reads the tokens that are there, in several heads side by side.
 
@@ -30,15 +63,10 @@ class Attention(nnx.Module):
     """
 
     def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs, causal: bool = False):
-        if width % heads:
-            raise ArgumentError("heads", heads, f"use a divisor of the width {width}")
-        self.query, self.key, self.value, self.out = (Linear(width, width, rngs=rngs) for _ in range(4))
+        self.query, self.key, self.value, self.out = projections(width, heads, rngs)
         self.heads, self.causal = heads, causal
 
     def __call__(self, tokens: Tokens) -> jax.Array:
         """Tokens of width D -> [B, T, D]."""
-        query, key, value = (
-            rearrange(layer(tokens.values), "b t (h d) -> b t h d", h=self.heads) for layer in (self.query, self.key, self.value)
-        )
-        read = jax.nn.dot_product_attention(query, key, value, mask=tokens.mask[:, None, None, :], is_causal=self.causal)
-        return self.out(rearrange(read, "b t h d -> b t (h d)"))
+        query, key, value = (layer(tokens.values) for layer in (self.query, self.key, self.value))
+        return self.out(attend(query, key, value, tokens.mask, self.heads, self.causal))

@@ -9,7 +9,7 @@ from jax import lax
 
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.models.linear import Linear
-from fedjax_edu.models.tokens import Tokens
+from fedjax_edu.models.tokens import Tokens, where_present
 
 BLOCK = 128  # rows of a block at most: so many rows that reading an expert's matrices costs little beside multiplying by them
 
@@ -154,7 +154,7 @@ class Experts(nnx.Module):
         total = jnp.maximum(there.sum(dtype=logits.dtype), 1.0)
 
         def mean(values: jax.Array) -> jax.Array:
-            return jnp.where(there.reshape((-1,) + (1,) * (values.ndim - 1)), values, 0.0).sum(axis=0) / total
+            return where_present(there, values).sum(axis=0) / total
 
         chosen = jax.nn.one_hot(choice, self.experts, dtype=logits.dtype).sum(axis=1)
         logs = jax.nn.log_softmax(logits)
@@ -167,9 +167,9 @@ class Experts(nnx.Module):
         refused = (~kept).reshape(choice.shape).sum(axis=1, dtype=logits.dtype)
         return Routed(
             loss=loss,
-            choices=jnp.where(mask[:, :, None], chosen.reshape(*mask.shape, -1), 0.0),
-            entropy=jnp.where(mask, -jnp.sum(jnp.exp(logs) * logs, axis=1).reshape(mask.shape), 0.0),
-            dropped=jnp.where(mask, refused.reshape(mask.shape), 0.0),
+            choices=where_present(mask, chosen.reshape(*mask.shape, -1)),
+            entropy=where_present(mask, -jnp.sum(jnp.exp(logs) * logs, axis=1).reshape(mask.shape)),
+            dropped=where_present(mask, refused.reshape(mask.shape)),
         )
 
 

@@ -15,20 +15,26 @@ from fedjax_edu.models.linear import Linear
 from fedjax_edu.models.tokens import Tokens, where_present
 
 
-class BinaryHead(nnx.Module):
-    """Log-odds of a yes, [B].
+class ScoreHead(nnx.Module):
+    """One number a row, [B].
 
     Args:
         width: of the representation.
         rngs: source of the starting values.
     """
 
+    bias = True
+
     def __init__(self, width: int, *, rngs: nnx.Rngs):
-        self.linear = Linear(width, 1, rngs=rngs)
+        self.linear = Linear(width, 1, rngs=rngs, bias=self.bias)
 
     def __call__(self, representation: jax.Array) -> jax.Array:
         """[B, width] -> [B]."""
         return self.linear(representation)[:, 0]
+
+
+class BinaryHead(ScoreHead):
+    """Log-odds of a yes, [B]."""
 
     @staticmethod
     def losses(outputs: jax.Array, targets: jax.Array, present: jax.Array) -> jax.Array:
@@ -36,20 +42,8 @@ class BinaryHead(nnx.Module):
         return where_present(present, optax.sigmoid_binary_cross_entropy(outputs, where_present(present, targets)))
 
 
-class RegressionHead(nnx.Module):
-    """A number, [B].
-
-    Args:
-        width: of the representation.
-        rngs: source of the starting values.
-    """
-
-    def __init__(self, width: int, *, rngs: nnx.Rngs):
-        self.linear = Linear(width, 1, rngs=rngs)
-
-    def __call__(self, representation: jax.Array) -> jax.Array:
-        """[B, width] -> [B]."""
-        return self.linear(representation)[:, 0]
+class RegressionHead(ScoreHead):
+    """A number, [B]."""
 
     @staticmethod
     def losses(outputs: jax.Array, targets: jax.Array, present: jax.Array) -> jax.Array:
@@ -168,20 +162,10 @@ class Ranked(NamedTuple):
     groups: jax.Array
 
 
-class RankingHead(nnx.Module):
-    """A score that orders the rows of a group, [B].
+class RankingHead(ScoreHead):
+    """A score that orders the rows of a group, [B]."""
 
-    Args:
-        width: of the representation.
-        rngs: source of the starting values.
-    """
-
-    def __init__(self, width: int, *, rngs: nnx.Rngs):
-        self.linear = Linear(width, 1, rngs=rngs, bias=False)
-
-    def __call__(self, representation: jax.Array) -> jax.Array:
-        """[B, width] -> [B]."""
-        return self.linear(representation)[:, 0]
+    bias = False  # a constant orders nothing
 
     @staticmethod
     def losses(outputs: jax.Array, targets: Ranked, present: jax.Array) -> jax.Array:

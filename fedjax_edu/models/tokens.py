@@ -22,7 +22,7 @@ class Tokens(NamedTuple):
     @staticmethod
     def masked(values: jax.Array, mask: jax.Array) -> "Tokens":
         """Tokens with zeros where `mask` is false, so that what was computed there has a gradient of exactly zero."""
-        return Tokens(jnp.where(mask[:, :, None], values, 0.0), mask)
+        return Tokens(where_present(mask, values), mask)
 
     @staticmethod
     def join(*parts: "Tokens") -> "Tokens":

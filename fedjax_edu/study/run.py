@@ -121,7 +121,7 @@ class Run:
             opened = (tracker.opened(self.folder.path, self._identity, int(state.round)) for tracker in self._trackers)
             self._logs = [stack.enter_context(one) for one in opened]
             state = self._go_on(state, rounds, checkpoints, requests)
-            if asked := requests.signal:  # while the last save was written
+            if asked := requests.signal:
                 leave(asked, int(state.round), self._console)
         return state, read_history(self.folder)
 
@@ -192,8 +192,7 @@ class Run:
                 self._save(checkpoints, state, _mean(loss))
                 loss, saved = np.zeros(2), time.perf_counter()
             if asked:
-                checkpoints.wait()
-                leave(asked, done, self._console)
+                break
         checkpoints.wait()
         return state
 

@@ -15,6 +15,7 @@ from fedjax_edu.core.link import Link
 from fedjax_edu.core.local import LocalTraining
 from fedjax_edu.data import Population
 from fedjax_edu.engine import Engine, ExecutionPlan, State, cohorts
+from fedjax_edu.engine.resident import rounded_up
 from fedjax_edu.models.function import functional
 from fedjax_edu.models.multitask import MultiTaskModel
 from fedjax_edu.study.choice import make_algorithm, make_cohort, sgd
@@ -99,8 +100,8 @@ class Trainer:
         config, train = self.config.pooled, self.data.train.population
         together = Population.from_arrays(train.arrays, [0, train.num_examples])
         steps = config.epochs * -(-train.num_examples // config.batch_size)
-        unit = max(1, 2 ** (steps.bit_length() - 6))  # splits of about the same size run the same compiled program
-        schedule = optax.cosine_decay_schedule(config.learning_rate, -(-steps // unit) * unit)
+        # Splits of about the same size run the same compiled program.
+        schedule = optax.cosine_decay_schedule(config.learning_rate, rounded_up(steps))
         engine, state = self._engine(
             together,
             algorithms.fedavg(

