@@ -117,6 +117,13 @@ MUTANTS = (
         RUN,
         "second_process",
     ),
+    Mutant("run: a removed folder is written to", "study/run_folder.py", "            self._check_ours()\n", "", RUN, "removed"),
+    Mutant(
+        "run: threads share a folder", "study/run_folder.py", "self._owner == threading.get_ident()", "self._owner", RUN, "second_thread"
+    ),
+    Mutant(
+        "run: what a link leads to stays", "study/run_folder.py", "            _remove(inside)", "            pass", RUN, "another_disk"
+    ),
     Mutant("run: unfinished folders stay", "study/checkpoints.py", 'self._sweep("*.orbax-checkpoint-tmp*")', "pass", RUN, "unfinished"),
     Mutant("run: the loss of a checkpoint is forgotten", "study/checkpoints.py", "best_fn=loss,", "", RUN, "best"),
     Mutant(

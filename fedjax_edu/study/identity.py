@@ -1,11 +1,13 @@
 """What makes two starts the same run: configuration, seed, data and model."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from fedjax_edu.core.errors import ConfigError
 from fedjax_edu.core.trees import Tree, named_leaves
 from fedjax_edu.data import Population
 from fedjax_edu.study.run_folder import to_json
@@ -21,6 +23,9 @@ def identity(population: Population, params: Tree, seed: int, config: Any) -> di
         params: the starting parameters.
         seed: of the run.
         config: whatever the run was configured by: a dataclass or mapping; None for nothing.
+
+    Raises:
+        ConfigError: a field that JSON has no value for.
     """
     described = _flat("config", to_json(config)) | {"seed": seed}
     described |= {"data.clients": population.num_clients, "data.examples": population.num_examples, "data.digest": _digest(population)}
@@ -31,6 +36,10 @@ def _flat(name: str, value: Any) -> dict[str, Any]:
     """Nested mappings as one, with dotted names."""
     if isinstance(value, Mapping):
         return {key: entry for own, inner in value.items() for key, entry in _flat(f"{name}.{own}", inner).items()}
+    try:
+        json.dumps(value)
+    except TypeError as error:
+        raise ConfigError(name, value, "use numbers, words, lists, or mappings and dataclasses of them") from error
     return {} if value is None else {name: value}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from fedjax_edu.core.errors import CheckpointError, check_integer
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.engine import Engine, Info, State
+from fedjax_edu.engine.checks import check_params
 from fedjax_edu.study.checkpoints import Checkpoints, differences
 from fedjax_edu.study.console import LOG, Logged, Printer, standard_output
 from fedjax_edu.study.identity import identity
@@ -51,8 +52,9 @@ class Run:
         overwrite: remove what the folder has of a run, this one or another, when training begins.
 
     Raises:
-        ArgumentError: a folder that cannot be written, or in which a process is running.
+        ArgumentError: a folder that cannot be written, or in which a process is running; parameters that cannot be trained.
         CheckpointError: the folder is of another run: what differs is named, and nothing is changed.
+        ConfigError: a field of `config` that JSON has no value for.
 
     >>> import tempfile, optax, fedjax_edu as fe
     >>> from rich.console import Console
@@ -84,6 +86,7 @@ class Run:
         console: Printer | None = None,
         overwrite: bool = False,
     ):
+        check_params(params, engine.population)
         self.engine = engine
         self.folder = workdir if isinstance(workdir, RunFolder) else RunFolder(workdir)
         self._params, self._seed = params, seed

@@ -8,9 +8,10 @@ import math
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fedjax_edu.core.errors import ArgumentError, CheckpointError
 from fedjax_edu.study.processes import is_first
@@ -30,7 +31,8 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path).expanduser().absolute()  # a program may change its directory
-        self._locked = False
+        self._lock: TextIO | None = None
+        self._owner = 0  # the thread that has locked it
         if not is_first():
             return
         try:
@@ -41,12 +43,12 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from running in the folder, until it is left or the process ends, however it ends.
+        """Keeps other processes and threads from running in the folder, until it is left or the process ends, however it ends.
 
         Raises:
-            ArgumentError: another process is running there.
+            ArgumentError: another one is running there.
         """
-        if not is_first() or self._locked:
+        if not is_first() or self._owner == threading.get_ident():
             yield
             return
         with (self.path / LOCK).open("a") as lock:
@@ -54,19 +56,21 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ArgumentError("workdir", str(self.path), "name another folder: a process is running in this one") from error
-            self._locked = True
+            self._lock, self._owner = lock, threading.get_ident()
             try:
                 yield
             finally:
-                self._locked = False
+                self._lock, self._owner = None, 0
 
     def remove(self, *names: str) -> None:
-        """Removes files and folders; those that are not there do no harm."""
+        """Removes files and folders; those that are not there do no harm, and what a link leads to is emptied.
+
+        Raises:
+            CheckpointError: one cannot be removed.
+        """
         for path in [self.path / name for name in names] if is_first() else ():
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            with writing(path):
+                _remove(path)
 
     def read_json(self, name: str) -> Any:
         """What :meth:`write_json` wrote; None where it did not.
@@ -94,12 +98,33 @@ class RunFolder:
                 unfinished.replace(target)
 
     def append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Adds one JSON object a line."""
+        """Adds one JSON object a line.
+
+        Raises:
+            CheckpointError: it cannot be written, or the folder has been removed since it was locked, and may be another run's by now.
+        """
         if is_first():
+            self._check_ours()
             with writing(self.path / name), (self.path / name).open("a") as file:
                 file.write("".join(json.dumps(to_json(line), allow_nan=False) + "\n" for line in lines))
                 file.flush()
                 os.fsync(file.fileno())  # what a checkpoint counts on must outlive the machine
+
+    def _check_ours(self) -> None:
+        lock = self.path / LOCK
+        if self._lock is None or (lock.exists() and os.path.samestat(os.fstat(self._lock.fileno()), lock.stat())):
+            return
+        raise CheckpointError("workdir", str(self.path), "start the run again: the folder was removed while it was going on")
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() and path.is_dir():
+        for inside in path.iterdir():
+            _remove(inside)
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

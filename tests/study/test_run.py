@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import threading
 from pathlib import Path
 
 import jax
@@ -441,3 +442,58 @@ def test_scores_may_be_arrays_of_jax(engine, tmp_path):
 def test_a_folder_that_cannot_be_written(engine):
     with pytest.raises(fe.errors.ArgumentError, match=r"^workdir: got /dev/null/run; "):
         make(Path("/dev/null/run"), engine)
+
+
+def test_a_run_whose_folder_was_removed_leaves_the_next_one_alone(engine, tmp_path):
+    """Somebody removes the folder of a run that is going on, and starts another one there."""
+    folder = tmp_path / "run"
+
+    def score(state):
+        if int(state.round) == 3 and not (tmp_path / "begun").exists():
+            (tmp_path / "begun").touch()
+            shutil.rmtree(folder)
+            make(folder, build()).train(3)
+        return {}
+
+    with pytest.raises(fe.errors.CheckpointError, match="start the run again: the folder was removed while it was going on"):
+        make(folder, engine, score=score, saving=Saving(rounds=100)).train(ROUNDS)
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_second_thread_is_refused(engine, tmp_path):
+    run, refused = make(tmp_path, engine), []
+
+    def again():
+        with pytest.raises(fe.errors.ArgumentError, match="a process is running in this one"):
+            run.train(1)
+        refused.append(True)
+
+    with run.folder.locked():
+        thread = threading.Thread(target=again)
+        thread.start()
+        thread.join()
+    assert refused == [True]
+
+
+def test_checkpoints_on_another_disk_are_emptied_there(engine, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / CHECKPOINTS).symlink_to(tmp_path / "disk")
+    make(tmp_path / "run", engine).train(2)
+    assert (tmp_path / "disk" / "2").exists()
+    run = Run(engine, PARAMS, tmp_path / "run", seed=9, saving=Saving(rounds=3), console=Console(quiet=True), overwrite=True)
+    run.train(3)
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["3"]
+    assert (tmp_path / "run" / CHECKPOINTS).is_symlink()
+
+
+def test_a_configuration_that_json_cannot_hold_is_refused_before_anything(engine, tmp_path):
+    with pytest.raises(fe.errors.ConfigError, match=r"^config\.model\.act: got .*sqrt.*; use numbers, words, lists"):
+        make(tmp_path, engine, config={"model": {"act": np.sqrt}})
+    assert not list(tmp_path.iterdir())
+
+
+def test_parameters_that_are_no_arrays_are_refused_before_anything(engine, tmp_path):
+    with pytest.raises(fe.errors.ArgumentError, match=r"^params\.offset: got 0\.0; use arrays as leaves"):
+        Run(engine, PARAMS | {"offset": 0.0}, tmp_path, console=Console(quiet=True))
+    assert not list(tmp_path.iterdir())
