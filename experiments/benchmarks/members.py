@@ -10,7 +10,8 @@ from experiments.configs import schools
 def federation() -> tuple[fe.Engine, fe.State]:
     """The main job's engine, and its state before the first round."""
     config = fe.study.SchoolsConfig.from_mapping(schools.get_config().to_dict())
-    return fe.study.Trainer(fe.study.prepare(config.fold, config.seed), config).federation()
+    population = fe.data.load_studies(config.studies)
+    return fe.study.Trainer(fe.study.prepare(population, config.fold, config.seed), config).federation()
 
 
 def together(engine: fe.Engine, start: fe.State, count: int, rounds: int) -> fe.State:

@@ -56,9 +56,11 @@ def get_config() -> ConfigDict:
                 "client_momentum": 0.0,
                 "server_learning_rate": 0.5,
                 "weight_decay": 0.0,
+                "clip": 0.0,
                 "concurrency": 0,
             },
-            "pooled": {"epochs": 20, "batch_size": 64, "learning_rate": 0.2, "weight_decay": 0.0},
+            "compared": ["pooled", "local_network", "local_ridge", "random_intercept", "boosting", "ridge", "constant"],
+            "pooled": {"epochs": 20, "batch_size": 64, "learning_rate": 0.2, "weight_decay": 0.0, "clip": 0.0},
             "local_only": {"epochs": 60, "batch_size": 32, "learning_rate": 0.1, "weight_decay": 0.003, "clip": 1.0},
         }
     )

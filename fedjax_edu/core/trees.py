@@ -50,7 +50,11 @@ def all_hold(flags: Iterable[jax.Array]) -> jax.Array:
     (False, True)
     """
     rows = [jax.lax.optimization_barrier(jnp.all(flag, axis=0)) if flag.ndim > 1 else flag for flag in flags]
-    return jnp.all(jnp.stack([jnp.all(row) for row in rows])) if rows else jnp.array(True)
+    if not rows:
+        return jnp.array(True)
+    broken = jnp.stack([~jnp.all(row) for row in rows]).astype(jnp.float32)
+    # A product, since XLA:CPU repeats a reduction inside every leaf that is selected by it: quadratic in the number of leaves.
+    return jnp.dot(broken, jnp.ones_like(broken)) == 0
 
 
 def global_norm(tree: Tree) -> jax.Array:
@@ -66,7 +70,7 @@ def global_norm(tree: Tree) -> jax.Array:
     leaves = [leaf.astype(dtype) for leaf in jax.tree.leaves(tree) if leaf.size]
     if not leaves:
         return jnp.zeros((), dtype)
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
+    largest = jnp.sort(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))[-1]  # sorted, since a maximum is repeated as in all_hold
     bound = jnp.finfo(dtype).maxexp - 2
     exponent = jnp.clip(jnp.frexp(largest)[1], -bound, bound)
     scale, unscale = (jnp.ldexp(jnp.ones((), dtype), power) for power in (-exponent, exponent))

@@ -1,6 +1,7 @@
 """What the columns of a table mean: the inputs that a model may see, the tasks, and whom the rows are about."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -22,6 +23,8 @@ class Feature:
         description: what it holds, for people.
         unit: of a number.
         study: the data set that it belongs to, where a population joins several.
+        series: of a number that is one of several measurements of the same: what is measured. They are a row's history.
+        lag: of such a number: how long before the row it was measured, in whatever unit all of the series have, 0 or more.
     """
 
     name: str
@@ -30,6 +33,14 @@ class Feature:
     description: str = ""
     unit: str = ""
     study: str = ""
+    series: str = ""
+    lag: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.series and self.kind != "number":
+            raise ArgumentError(f"features.{self.name}.series", self.series, f"name a series for numbers only; this is a {self.kind}")
+        if not 0 <= self.lag < math.inf:
+            raise ArgumentError(f"features.{self.name}.lag", self.lag, "use a finite number, 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.models.heads import NextResponseHead
@@ -70,7 +72,7 @@ class M3T(nnx.Module):
         parts: dict[str, Tokens] = {}
         report: Report = {}
         for modality, content in contents.items():
-            parts[modality], said = self.encoders[modality](*content)
+            parts[modality], said = _encoded(self.encoders[modality], content)
             report |= {f"encoders.{modality}.{name}": routed for name, routed in said.items()}
         pooled = [task for task, head in self.heads.items() if not isinstance(head, NextResponseHead)]
         representations, said = self.fusion(parts, pooled, domain)
@@ -80,3 +82,9 @@ class M3T(nnx.Module):
             if isinstance(head, NextResponseHead):
                 outputs[task] = head(parts["sequence"], contents["sequence"].values.items)
         return Answers(outputs, report)
+
+
+def _encoded(encoder: nnx.Module, content: Content) -> tuple[Tokens, Report]:
+    """What an encoder makes of its modality, which a batch that has nothing of it does not pay for, except where lanes are mapped."""
+    absent = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: encoder(*content)))
+    return lax.cond(content.present.any(), lambda: encoder(*content), lambda: absent)

@@ -155,7 +155,7 @@ def predict(data: SchoolData, config: SchoolsConfig) -> np.ndarray:
     trainer = Trainer(data, config)
     engine, state = trainer.federation()
     state, _ = engine.run(state, rounds=config.rounds)
-    return data.encoding.decode(Trained(engine, state, trainer.predict).outputs(data.held_out))
+    return data.encoding.decode(Trained(engine, state, trainer).outputs(data.held_out))
 
 
 def _points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

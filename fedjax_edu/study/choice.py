@@ -26,10 +26,15 @@ _visible = optax.inject_hyperparams(optax.sgd)
 
 
 def sgd(
-    learning_rate: optax.ScalarOrSchedule, weight_decay: float, momentum: float = 0.0, descend: Callable[..., Any] = optax.sgd
+    learning_rate: optax.ScalarOrSchedule,
+    weight_decay: float,
+    clip: float,
+    momentum: float = 0.0,
+    descend: Callable[..., Any] = optax.sgd,
 ) -> optax.GradientTransformation:
-    """Gradient descent with weight decay, and momentum if it is not 0."""
-    return optax.chain(optax.add_decayed_weights(weight_decay), descend(learning_rate, momentum or None))
+    """Gradient descent with weight decay; with a clip of the gradient's norm and with momentum if these are not 0."""
+    clipped = [optax.clip_by_global_norm(clip)] if clip else []
+    return optax.chain(*clipped, optax.add_decayed_weights(weight_decay), descend(learning_rate, momentum or None))
 
 
 def make_local(config: FederatedConfig) -> LocalTraining:
@@ -64,7 +69,7 @@ def make_algorithm(loss: Callable[..., Any], config: FederatedConfig, rounds: in
         arguments |= {"server_optimizer": _server_optimizer(rate, searched)} if plain else {"server_learning_rate": rate}
     arguments |= {
         "client_optimizer": sgd(
-            config.client_learning_rate, config.weight_decay, config.client_momentum, _visible if searched else optax.sgd
+            config.client_learning_rate, config.weight_decay, config.clip, config.client_momentum, _visible if searched else optax.sgd
         ),
         "local": make_local(config),
     }

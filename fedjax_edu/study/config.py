@@ -12,6 +12,7 @@ from fedjax_edu.data import Task
 from fedjax_edu.study.saving import Saving
 
 Count = Annotated[int, 1]  # with the least that makes sense
+COMPARED = ("pooled", "local_network", "local_ridge", "random_intercept", "boosting", "ridge", "constant")
 
 
 class Config:
@@ -33,7 +34,7 @@ class Config:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class EnsembleConfig:
     """Sizes of :class:`fedjax_edu.models.MultiTaskModel`, and whether its encoder reads products of numbers and levels."""
 
     width: Count
@@ -41,6 +42,33 @@ class ModelConfig:
     tokens: Count
     members: Count
     products: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class M3TConfig:
+    """Sizes of :func:`fedjax_edu.models.m3t`.
+
+    Attributes:
+        width: of tokens.
+        heads: of the attention.
+        hidden: width of the feed-forward networks, or of an expert, in widths of a token.
+        encoder_layers: of the transformer of histories.
+        fusion_layers: of the transformer over all tokens.
+        experts: of each feed-forward network; 0: dense.
+        chosen: experts a token.
+        balance: weight of the loss that keeps experts busy.
+        z: weight of the loss that keeps the router's logits small.
+    """
+
+    width: Count
+    heads: Count
+    hidden: float
+    encoder_layers: Count
+    fusion_layers: Count
+    experts: int
+    chosen: Count
+    balance: float
+    z: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +98,7 @@ class FederatedConfig:
         client_momentum: of local SGD.
         server_learning_rate: falls to zero over the second half of the rounds; 0 leaves the server's step to the algorithm.
         weight_decay: of local SGD.
+        clip: norm to which gradients of a local step are clipped; 0: they are not.
         concurrency: schools that train at any moment on a virtual clock, a second for each of their steps; 0: rounds are synchronous.
     """
 
@@ -81,22 +110,13 @@ class FederatedConfig:
     client_momentum: float
     server_learning_rate: float
     weight_decay: float
+    clip: float
     concurrency: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PooledConfig:
-    """Training in one place."""
-
-    epochs: Count
-    batch_size: Count
-    learning_rate: float
-    weight_decay: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LocalOnlyConfig:
-    """Every school's own network; gradients are clipped to a norm, or a few of hundreds of lone schools would diverge."""
+class PlainConfig:
+    """Training without a federation, in one place or of every school alone; for the fields see :class:`FederatedConfig`."""
 
     epochs: Count
     batch_size: Count
@@ -118,12 +138,13 @@ class SchoolsConfig(Config):
         chunk: rounds between two reports.
         lanes: schools trained side by side on a device; more or fewer change speed, and results by rounding.
         saving: when the federation's state is saved, and what is kept.
-        model: sizes.
+        model: which network, by its sizes.
         studies: which of the studies of ``fe.data.load("k12")`` take part; none where a population is given.
         tasks: weight and shrinkage of each task, the dot of its name written as an underscore; ``default`` is for all others.
         federated: the algorithm, local work, and learning rates.
+        compared: what the federation is compared with, of :data:`COMPARED`.
         pooled: the pooled baseline.
-        local_only: the local-only baseline.
+        local_only: the local-only baseline, in which a few of hundreds of lone schools would diverge without a clip.
     """
 
     fold: int
@@ -135,11 +156,16 @@ class SchoolsConfig(Config):
     lanes: Count
     studies: list[str]
     saving: Saving
-    model: ModelConfig
+    model: EnsembleConfig | M3TConfig
     tasks: dict[str, TaskConfig]
     federated: FederatedConfig
-    pooled: PooledConfig
-    local_only: LocalOnlyConfig
+    compared: list[str]
+    pooled: PlainConfig
+    local_only: PlainConfig
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.compared if name not in COMPARED]:
+            raise ConfigError("config.compared", unknown[0], f"use any of {', '.join(COMPARED)}")
 
     def of_tasks(self, tasks: Sequence[Task]) -> list[TaskConfig]:
         """The entry of each task.
@@ -167,6 +193,9 @@ def _read(name: str, kind: Any, value: Any) -> Any:
     least = 0
     if typing.get_origin(kind) is Annotated:
         kind, least = typing.get_args(kind)
+    if isinstance(kind, types.UnionType) and all(map(dataclasses.is_dataclass, typing.get_args(kind))):
+        given = set(_group(name, value))
+        return _read(name, max(typing.get_args(kind), key=lambda one: len(given & typing.get_type_hints(one).keys())), value)
     if isinstance(kind, types.UnionType):
         kind = type(value) if type(value) in typing.get_args(kind) else float
     if kind is float:

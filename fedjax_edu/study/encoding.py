@@ -62,7 +62,7 @@ class Encoding:
         """Encoded inputs of all rows, float32 [rows, columns]."""
         scaled = self.scales.apply(population)
         encoded = np.zeros((population.num_examples, sum(map(self._width, self.schema.inputs))), np.float32)
-        inside = {study: self._inside(population, study) for study in self.schema.studies}
+        inside = {study: self.inside(population, study) for study in self.schema.studies}
         start = 0
         for feature in self.schema.inputs:
             stop = start + self._width(feature)
@@ -92,7 +92,7 @@ class Encoding:
     def _width(feature: Feature) -> int:
         return 2 if feature.kind == "number" else len(feature.levels) + 1
 
-    def _inside(self, population: Population, study: str) -> np.ndarray:
+    def inside(self, population: Population, study: str) -> np.ndarray:
         """Rows of a study."""
         if len(self.schema.studies) == 1:
             return np.arange(population.num_examples)

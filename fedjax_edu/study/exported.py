@@ -1,9 +1,8 @@
 """A model away from its federation: parameters, schema and scales, and predictions for rows of anybody's."""
 
 import dataclasses
-import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,16 +11,13 @@ from jax.sharding import Mesh
 
 from fedjax_edu.core.errors import ArgumentError, DataError, require
 from fedjax_edu.core.trees import Tree, named_leaves
-from fedjax_edu.data import Population, Schema, Standardiser
+from fedjax_edu.data import Population, Schema
 from fedjax_edu.data.matching import Unseen, match_frame, match_population
 from fedjax_edu.data.reading import read_frame
 from fedjax_edu.engine import evaluation, tiles
 from fedjax_edu.engine.engine import TILES_AT_ONCE
 from fedjax_edu.engine.plan import AXIS
-from fedjax_edu.models.function import functional
-from fedjax_edu.models.multitask import MultiTaskModel
-from fedjax_edu.study.encoding import Encoding
-from fedjax_edu.study.objective import make_predict
+from fedjax_edu.study.networks import Network
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,33 +31,29 @@ class ExportedModel:
 
     Attributes:
         params: nested dicts of arrays.
-        arguments: of :class:`fedjax_edu.models.MultiTaskModel`; None where parameters alone were exported, which predict nothing.
-        schema: of the table that it was trained on.
-        scales: of that table's numbers, fitted on training clients.
+        network: what they are parameters of; None where they alone were exported, which predict nothing.
 
     Raises:
-        ArgumentError: some of `arguments`, `schema` and `scales` without the others, or arguments that no model has.
-        DataError: parameters, arguments, schema and scales that do not belong together.
+        DataError: parameters that are not the network's.
     """
 
     params: Tree
-    arguments: Mapping[str, Any] | None = None
-    schema: Schema | None = None
-    scales: Standardiser | None = None
+    network: Network | None = None
 
     def __post_init__(self) -> None:
-        missing = [name for name, value in self._meaning.items() if value is None]
-        if missing and len(missing) < len(self._meaning):
-            raise ArgumentError(missing[0], None, "pass model, schema and scales together, or none of them")
-        if not missing:
-            self._check_columns()
-            check_tensors("model", specs(self.params), specs(self._functional[1]))
+        if self.network is not None:
+            check_tensors("model", specs(self.params), specs(self.network.params))
+
+    @property
+    def schema(self) -> Schema | None:
+        """Of the table that it was trained on."""
+        return None if self.network is None else self.network.encoding.schema
 
     def predict(self, table: Any, *, encoding: str = "utf-8", say: Callable[[str], object] | None = print) -> "pd.DataFrame":
         """Predictions for the rows of a table or a population, whoever their clients are.
 
         Targets need not be there, other columns are ignored, and missing inputs are what they were in training: absent. Equal rows have
-        bitwise equal predictions, whatever stands beside them in the table.
+        bitwise equal predictions, whatever stands beside them in the table; of a network with experts, equal up to rounding.
 
         Args:
             table: whatever :meth:`fedjax_edu.data.Population.from_table` reads, or a population that was made from tables.
@@ -81,82 +73,44 @@ class ExportedModel:
 
         Reproducible bit by bit on the same machine with the same versions.
         """
-        encoder = self._encoding()
+        network = self._network()
+        schema = network.encoding.schema
         require("a table of predictions", "study", "pandas")
         if isinstance(table, Population):
-            population, unseen = match_population(table, encoder.schema)
+            population, unseen = match_population(table, schema)
             row, client = table.arrays.get("row", np.arange(table.num_examples)), _names(table)
         else:
             frame = read_frame(table, encoding)
-            population, unseen = match_frame(frame, encoder.schema)
-            row, client = np.arange(len(frame)), frame.get(encoder.schema.client)
+            population, unseen = match_frame(frame, schema)
+            row, client = np.arange(len(frame)), frame.get(schema.client)
         if unseen and say is not None:
             say(_described(unseen))
-        return self._frame(row, client, encoder.decode(self.outputs(encoder.encode(population))), _inside(population, encoder.schema))
+        return _frame(schema, row, client, network.encoding.decode(self.outputs(population)), _inside(population, schema))
 
-    def outputs(self, inputs: np.ndarray) -> np.ndarray:
+    def outputs(self, population: Population) -> np.ndarray:
         """Standardised scores and log-odds, float32 [rows, tasks].
 
         A pass over the rows as :meth:`fedjax_edu.Engine.predict` makes it, in tiles of one size whoever owns the rows: what surrounds a
-        row, and how many rows there are, changes no bit of its outputs.
+        row, and how many rows there are, changes no bit of its outputs, unless experts queue it elsewhere.
 
         Args:
-            inputs: encoded, float32 [rows, columns].
+            population: rows of a table with the network's schema.
+
+        Raises:
+            ArgumentError: parameters alone were exported.
         """
-        rows = Population.from_arrays({"inputs": inputs}, [0, len(inputs)])
+        network = self._network()
+        rows = Population.from_arrays(network.leaves(population), [0, population.num_examples])
         device = jax.local_devices()[0]
         mesh = Mesh(np.array([device]), (AXIS,))
         cut, _ = tiles.cut(rows, rows.ids, TILES_AT_ONCE, mesh, tiles.TILE)
         params, arrays = jax.device_put((self.params, rows.arrays), device)
-        return evaluation.in_row_order(evaluation.predictions(_themselves, self._functional[0], mesh, params, {}, arrays, cut), cut)
+        return evaluation.in_row_order(evaluation.predictions(_themselves, network.predict, mesh, params, {}, arrays, cut), cut)
 
-    @property
-    def _meaning(self) -> dict[str, Any]:
-        return {"model": self.arguments, "schema": self.schema, "scales": self.scales}
-
-    @functools.cached_property
-    def _functional(self) -> tuple[Callable[..., Any], Tree]:
-        """The function that predicts, and parameters as it wants them."""
-        try:
-            apply, params = functional(MultiTaskModel(**(self.arguments or {})))
-        except (TypeError, ValueError, IndexError) as error:
-            raise ArgumentError("model", dict(self.arguments or {}), f"use the arguments of MultiTaskModel ({error})") from error
-        return make_predict(apply), params
-
-    def _encoding(self) -> Encoding:
-        if self.schema is None or self.scales is None:
-            raise ArgumentError("model", "parameters alone", "export it with model, schema and scales: they say what it reads and predicts")
-        return Encoding(self.schema, self.scales)
-
-    def _check_columns(self) -> None:
-        encoder, arguments = self._encoding(), dict(self.arguments or {})
-        schema, scales = encoder.schema, encoder.scales
-        wanted = {
-            "model.inputs": (arguments.get("inputs"), len(encoder.columns)),
-            "model.tasks": (list(arguments.get("tasks", ())), [task.name for task in schema.tasks]),
-            "scales.inputs": (sorted(scales.inputs), sorted(feature.name for feature in schema.inputs if feature.kind == "number")),
-            "scales.targets": (sorted(scales.targets), sorted(task.name for task in schema.tasks if not task.binary)),
-        }
-        for name, (found, expected) in wanted.items():
-            if found != expected:
-                raise DataError(name, found, f"use {expected}, what the schema says")
-
-    def _frame(self, row: np.ndarray, client: Any, decoded: np.ndarray, inside: np.ndarray) -> "pd.DataFrame":
-        import pandas as pd
-
-        assert self.schema is not None
-        client = np.full(len(row), None) if client is None else client
-        columns = [("row", pd.Series(row, dtype=np.int64)), ("client", pd.Series(client))]
-        for position, task in enumerate(self.schema.tasks):
-            values = pd.Series(decoded[:, position]).where(inside[:, position])
-            if task.binary:
-                levels = np.array(task.levels or (0, 1), dtype=object)
-                columns.append((task.name, pd.Series(levels[(decoded[:, position] >= 0.5).astype(int)]).where(inside[:, position])))
-                columns.append((f"{task.name} probability", values))
-            else:
-                columns.append((task.name, values))
-        frame = pd.concat([values for _, values in columns], axis=1)
-        return frame.set_axis([name for name, _ in columns], axis=1)
+    def _network(self) -> Network:
+        if self.network is None:
+            raise ArgumentError("model", "parameters alone", "export it with its network, which says what they read and predict")
+        return self.network
 
 
 Specs = dict[str, tuple[tuple[int, ...], str]]  # tensor -> shape and dtype
@@ -206,6 +160,23 @@ def _inside(population: Population, schema: Schema) -> np.ndarray:
     own = [schema.studies.index(task.study) for task in schema.tasks]
     study = population.attributes.get("study", np.zeros(population.num_clients, np.int32))
     return study[population.row_clients][:, None] == np.array(own)
+
+
+def _frame(schema: Schema, row: np.ndarray, client: Any, decoded: np.ndarray, inside: np.ndarray) -> "pd.DataFrame":
+    import pandas as pd
+
+    client = np.full(len(row), None) if client is None else client
+    columns = [("row", pd.Series(row, dtype=np.int64)), ("client", pd.Series(client))]
+    for position, task in enumerate(schema.tasks):
+        values = pd.Series(decoded[:, position]).where(inside[:, position])
+        if task.binary:
+            levels = np.array(task.levels or (0, 1), dtype=object)
+            columns.append((task.name, pd.Series(levels[(decoded[:, position] >= 0.5).astype(int)]).where(inside[:, position])))
+            columns.append((f"{task.name} probability", values))
+        else:
+            columns.append((task.name, values))
+    frame = pd.concat([values for _, values in columns], axis=1)
+    return frame.set_axis([name for name, _ in columns], axis=1)
 
 
 def _described(unseen: Unseen) -> str:

@@ -16,13 +16,15 @@ from fedjax_edu.core.trees import Tree, named_leaves
 from fedjax_edu.data import Schema, Standardiser
 from fedjax_edu.engine import State, processes
 from fedjax_edu.study.card import CARD, CardFacts, model_card
+from fedjax_edu.study.encoding import Encoding
 from fedjax_edu.study.exported import ExportedModel, check_tensors, specs
+from fedjax_edu.study.networks import NETWORKS, Network
 from fedjax_edu.study.processes import is_first
 from fedjax_edu.study.provenance import versions
 from fedjax_edu.study.run_folder import to_json
 
 VERSION = 1
-FORMAT, CLASS = "fedjax_edu model", "MultiTaskModel"
+FORMAT = "fedjax_edu model"
 CONFIG, TENSORS, SCHEMA, SCALES = "config.json", "model.safetensors", "schema.json", "scaling.json"
 FILES = {CONFIG, TENSORS, SCHEMA, SCALES, CARD}
 DAMAGED = "copy the folder once more, or export the model again"
@@ -34,32 +36,27 @@ def export(
     state: State,
     folder: str | os.PathLike[str],
     *,
-    model: Mapping[str, Any] | None = None,
-    schema: Schema | None = None,
-    scales: Standardiser | None = None,
+    network: Network | None = None,
     facts: CardFacts | None = None,
 ) -> Path:
     """Writes a federation's parameters to a folder that anybody can load without it.
 
-    The folder receives ``model.safetensors`` (arrays by dotted path), ``config.json``, a model card ``README.md``, and with `model`,
-    `schema` and `scales` also ``schema.json`` and ``scaling.json``, after which :func:`load_model` predicts. It appears whole or not at
-    all. What clients keep to themselves, their names and the texts of their rows are not in it; levels of categories are.
+    The folder receives ``model.safetensors`` (arrays by dotted path), ``config.json``, a model card ``README.md``, and with a `network`
+    also ``schema.json`` and ``scaling.json``, after which :func:`load_model` predicts. It appears whole or not at all. What
+    clients keep to themselves, their names and the texts of their rows are not in it; levels of categories are.
 
     Args:
         state: of an engine.
         folder: absent, empty, or with an earlier export, which is replaced.
-        model: the arguments of :class:`fedjax_edu.models.MultiTaskModel`.
-        schema: of the population that was trained on.
-        scales: of its numbers, as the model saw them.
+        network: that was trained.
         facts: what the card says beside.
 
     Returns:
         The folder.
 
     Raises:
-        ArgumentError: several runs in one state; a folder that holds something else or cannot be written; some of `model`, `schema` and
-            `scales` without the others.
-        DataError: parameters, model, schema and scales that do not belong together.
+        ArgumentError: several runs in one state; a folder that holds something else or cannot be written.
+        DataError: parameters that are not the network's.
         MissingDependencyError: safetensors is missing.
 
     >>> import optax, fedjax_edu as fe
@@ -77,8 +74,8 @@ def export(
     if state.members is not None:
         raise ArgumentError("state", f"{state.members} runs", "export one of them: state.member(0)")
     place = check_folder(folder)
-    exported = ExportedModel(processes.fetch(state.params), model, schema, scales)
-    card = model_card(schema, int(state.round), sum(np.size(leaf) for leaf in jax.tree.leaves(exported.params)), facts)
+    exported = ExportedModel(processes.fetch(state.params), network)
+    card = model_card(exported.schema, int(state.round), sum(np.size(leaf) for leaf in jax.tree.leaves(exported.params)), facts)
     if is_first():
         _replace(place, lambda new: _write(new, exported, card))
     return place
@@ -107,9 +104,23 @@ def load_model(folder: str | os.PathLike[str]) -> ExportedModel:
             raise DataError(str(place / name), "other bytes than were exported", DAMAGED)
     if config["model"] is None:
         return ExportedModel(params)
-    schema = _meant(place / SCHEMA, Schema.from_json)
-    scales = _meant(place / SCALES, Standardiser.from_json)
-    return ExportedModel(params, config["model"]["arguments"], schema, scales)
+    encoding = Encoding(_meant(place / SCHEMA, Schema.from_json), _meant(place / SCALES, Standardiser.from_json))
+    return ExportedModel(params, _network(place / CONFIG, encoding, config["model"]))
+
+
+def _network(path: Path, encoding: Encoding, described: Mapping[str, Any]) -> Network:
+    schema, scales = encoding.schema, encoding.scales
+    wanted = {
+        "inputs": (scales.inputs, [feature.name for feature in schema.inputs if feature.kind == "number"]),
+        "targets": (scales.targets, [task.name for task in schema.tasks if not task.binary]),
+    }
+    for name, (found, expected) in wanted.items():
+        if sorted(found) != sorted(expected):
+            raise DataError(f"scales.{name}", sorted(found), f"use {sorted(expected)}, what the schema says")
+    try:
+        return NETWORKS[described["class"]](encoding, described["arguments"])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(str(path), described.get("arguments"), f"{DAMAGED} (its network cannot be built: {error!r})") from error
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Path:
@@ -133,18 +144,22 @@ def _write(folder: Path, exported: ExportedModel, card: str) -> None:
     # The writer takes memory as it lies: a transposed array would be saved in another order.
     tensors = {name: np.asarray(leaf, order="C") for name, leaf in named_leaves(exported.params)}
     files = {TENSORS: save(tensors)}
-    if exported.schema is not None and exported.scales is not None:
-        files |= {SCHEMA: _encoded(exported.schema.to_json()), SCALES: _encoded(exported.scales.to_json())}
+    if (network := exported.network) is not None:
+        files |= {SCHEMA: _encoded(network.encoding.schema.to_json()), SCALES: _encoded(network.encoding.scales.to_json())}
     config = {
         "format": FORMAT,
         "version": VERSION,
-        "model": None if exported.arguments is None else {"class": CLASS, "arguments": exported.arguments},
+        "model": None if network is None else {"class": _class(network), "arguments": network.arguments},
         "tensors": {name: {"path": path, "shape": shape, "dtype": dtype} for name, path, (shape, dtype) in _described(exported.params)},
         "sha256": {name: _digest(content) for name, content in files.items()},
         "versions": versions(),
     }
     for name, content in {**files, CARD: card.encode(), CONFIG: _encoded(config)}.items():
         (folder / name).write_bytes(content)
+
+
+def _class(network: Network) -> str:
+    return next(name for name, kind in NETWORKS.items() if type(network) is kind)
 
 
 def _replace(place: Path, write: Callable[[Path], None]) -> None:
@@ -206,8 +221,8 @@ def _check_format(path: Path, config: Any) -> None:
         raise DataError(str(path), found, f"install a fedjax_edu that reads it; this one reads version {VERSION}")
     if missing := {"model", "tensors", "sha256"} - config.keys():
         raise DataError(str(path), f"no {sorted(missing)[0]!r}", DAMAGED)
-    if config["model"] is not None and config["model"].get("class") != CLASS:
-        raise DataError(str(path), f"a model of class {config['model'].get('class')!r}", f"this fedjax_edu builds {CLASS}")
+    if config["model"] is not None and config["model"].get("class") not in NETWORKS:
+        raise DataError(str(path), f"a model of class {config['model'].get('class')!r}", f"this fedjax_edu builds {', '.join(NETWORKS)}")
 
 
 def _meant(path: Path, read: Callable[[Any], Value]) -> Value:

@@ -26,6 +26,7 @@ from fedjax_edu.study.task_run import TaskRun
 from fedjax_edu.study.training import Trained, Trainer
 
 STUDY = "star"
+EVERYBODY = 1_000_000  # a cohort larger than any federation here
 LEAST = -1.0  # below this R², how far below says nothing
 
 
@@ -161,15 +162,14 @@ def attacked(data: SchoolData, config: RobustnessConfig, rule: str, attack: str)
         rule: a key of :data:`RULES`.
         attack: a key of :data:`ATTACKS`.
     """
-    train = data.train.population
+    trainer = Trainer(data, dataclasses.replace(config.schools, cohort=EVERYBODY))
+    train = trainer.rows(data.train)
     honest = train.select(np.flatnonzero([study_of(id_) == STUDY for id_ in train.ids.tolist()]))
     setting = _setting(honest, config, data.tasks)
     lies, population = ATTACKS[attack](setting)
-    schools = dataclasses.replace(config.schools, cohort=population.num_clients)
-    trainer = Trainer(data, schools)
     engine, state = trainer.federation(population, aggregation.chain(*lies, RULES[rule](setting)))
-    state, _ = engine.run(state, rounds=schools.rounds)
-    return data.encoding.decode(Trained(engine, state, trainer.predict).outputs(data.held_out))
+    state, _ = engine.run(state, rounds=config.schools.rounds)
+    return data.encoding.decode(Trained(engine, state, trainer).outputs(data.held_out))
 
 
 def _setting(population: Population, config: RobustnessConfig, tasks: tuple[Task, ...]) -> Setting:

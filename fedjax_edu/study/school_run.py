@@ -20,7 +20,7 @@ from fedjax_edu.study.processes import is_first
 from fedjax_edu.study.profiling import profile
 from fedjax_edu.study.provenance import versions
 from fedjax_edu.study.records import History
-from fedjax_edu.study.results import Result, collect, over_tasks, task_result
+from fedjax_edu.study.results import MODELS, Result, collect, over_tasks, task_result
 from fedjax_edu.study.run import Run
 from fedjax_edu.study.run_folder import RunFolder
 from fedjax_edu.study.schools import SchoolData, Side, population_of, prepare
@@ -81,14 +81,14 @@ def run_schools(
             profile(engine, start, folder.path / "profile").show(console)
 
         def score(state: State) -> dict[str, float]:
-            predictions = _decoded(data, Trained(engine, state, trainer.predict), data.held_out)
+            predictions = _decoded(data, Trained(engine, state, trainer), data.held_out)
             return {one.task.name: one.score("federated") for one in collect(data, data.held_out, {"federated": predictions})}
 
         columns = {feature.name: feature.kind for feature in data.encoding.schema.features}
         told = {name: value for name, value in dataclasses.asdict(config).items() if name != "saving"} | {"inputs": columns}
         run = Run(
             engine,
-            trainer.params,
+            trainer.network.params,
             folder,
             seed=config.seed,
             config=told,
@@ -104,7 +104,7 @@ def run_schools(
         folder.write_json("versions.json", versions())
         folder.write_json("schema.json", data.encoding.schema)
         folder.write_json("scaling.json", data.encoding.scales.to_json())
-        predictions, icc = _compare(trainer, Trained(engine, state, trainer.predict), console, requests)
+        predictions, icc = _compare(trainer, Trained(engine, state, trainer), console, requests)
         result = _result(data, config, predictions, icc, history)
         _leave(folder, trainer, state, result, history)
     report.show(result, console)
@@ -119,9 +119,7 @@ def _leave(folder: RunFolder, trainer: Trainer, state: State, result: Result, hi
     export(
         state,
         folder.path / MODEL,
-        model=trainer.model,
-        schema=data.encoding.schema,
-        scales=data.encoding.scales,
+        network=trainer.network,
         facts=_facts(data, config, result),
     )
     if is_first():
@@ -152,20 +150,20 @@ def _compare(trainer: Trainer, federated: Trained, console: Printer, requests: R
         add("random_intercept", predict)
 
     add("federated", network(trainer.personalised(federated)))
-    steps: list[tuple[str, Callable[[], Any]]] = [
-        ("pooled", lambda: add("pooled", network(trainer.personalised(trainer.pooled())))),
-        ("local-only network", lambda: add("local_network", network(trainer.local_only()), ("within",))),
-        ("local-only ridge", lambda: add("local_ridge", baselines.local_ridge(data), ("within",))),
-        ("random intercept", add_random_intercept),
-        ("gradient boosting", lambda: add("boosting", baselines.boosting(data))),
-        ("ridge", lambda: add("ridge", baselines.ridge(data))),
-        ("constant", lambda: add("constant", baselines.constant(data))),
-    ]
-    for title, step in steps:
+    steps: dict[str, Callable[[], Any]] = {
+        "pooled": lambda: add("pooled", network(trainer.personalised(trainer.pooled()))),
+        "local_network": lambda: add("local_network", network(trainer.local_only()), ("within",)),
+        "local_ridge": lambda: add("local_ridge", baselines.local_ridge(data), ("within",)),
+        "random_intercept": add_random_intercept,
+        "boosting": lambda: add("boosting", baselines.boosting(data)),
+        "ridge": lambda: add("ridge", baselines.ridge(data)),
+        "constant": lambda: add("constant", baselines.constant(data)),
+    }
+    for name in (name for name in steps if name in trainer.config.compared):
         if asked := requests.signal:
             leave(asked, int(federated.state.round), console)
-        console.print(f"baseline: {title}", highlight=False)
-        step()
+        console.print(f"baseline: {MODELS[name]}", highlight=False)
+        steps[name]()
     return outputs, icc
 
 

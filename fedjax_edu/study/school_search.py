@@ -117,7 +117,7 @@ def run_search(
             study,
             space,
             score,
-            params=trainer.params,
+            params=trainer.network.params,
             trials=trials,
             rounds=config.schools.rounds,
             segment=config.segment,
@@ -168,7 +168,7 @@ def _optuna_class(kind: str, config: SearchConfig) -> Callable[..., Any]:
 
 def _scorer(data: SchoolData, trainer: Trainer, engine: Engine) -> Callable[[State], float]:
     def score(state: State) -> float:
-        outputs = data.encoding.decode(Trained(engine, state, trainer.predict).outputs(data.held_out))
+        outputs = data.encoding.decode(Trained(engine, state, trainer).outputs(data.held_out))
         return float(np.mean([one.score("it") for one in collect(data, data.held_out, {"it": outputs})]))
 
     return score

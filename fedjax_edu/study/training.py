@@ -1,9 +1,9 @@
 """How the study trains: the federation, its schools' own effects, and the two alternatives to a federation."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 
@@ -16,12 +16,10 @@ from fedjax_edu.core.local import LocalTraining
 from fedjax_edu.data import Population
 from fedjax_edu.engine import Engine, ExecutionPlan, State, cohorts
 from fedjax_edu.engine.resident import rounded_up
-from fedjax_edu.models.function import functional
-from fedjax_edu.models.multitask import MultiTaskModel
 from fedjax_edu.study.choice import make_algorithm, make_cohort, sgd
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.effects import Effects
-from fedjax_edu.study.objective import make_loss, make_predict
+from fedjax_edu.study.networks import make_network
 from fedjax_edu.study.schools import SchoolData, Side
 
 Aggregator = Link | Chain
@@ -29,15 +27,15 @@ Aggregator = Link | Chain
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """An engine with the state it ended in, and the function that predicts."""
+    """An engine with the state it ended in, and who trained it."""
 
     engine: Engine
     state: State
-    predict: Callable[..., Any]
+    trainer: "Trainer"
 
     def outputs(self, side: Side) -> np.ndarray:
         """Outputs for every row of a side, float32 [rows, tasks]."""
-        return self.engine.predict(self.state, side.population, self.predict)
+        return self.engine.predict(self.state, self.trainer.rows(side), self.trainer.network.predict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,22 +58,21 @@ class Trainer:
         config: the run's configuration.
 
     Attributes:
-        model: the arguments of :class:`fedjax_edu.models.MultiTaskModel`.
-        params: its starting values.
+        network: what is trained.
+        loss: of it, with the tasks' weights.
     """
 
     def __init__(self, data: SchoolData, config: SchoolsConfig):
         self.data, self.config = data, config
-        self.model = {
-            "inputs": data.train.population.arrays["inputs"].shape[1],
-            "tasks": [task.name for task in data.tasks],
-            **dataclasses.asdict(config.model),
-            "products": data.encoding.products if config.model.products else [],
-        }
-        apply, self.params = functional(MultiTaskModel(**self.model, seed=config.seed))
+        self.network = make_network(data.encoding, config.model, config.seed)
         weights = np.array([one.weight for one in config.of_tasks(data.tasks)], np.float32)
-        self.loss, self._loss_alone = (make_loss(apply, data.tasks, shares) for shares in (weights, np.ones_like(weights)))
-        self.predict = make_predict(apply)
+        self.loss, self._loss_alone = (self.network.loss(shares) for shares in (weights, np.ones_like(weights)))
+        self._leaves = self.network.rows(data.population).arrays
+
+    def rows(self, side: Side) -> Population:
+        """The rows of a side as the network reads them."""
+        of_side = side.population
+        return Population.from_arrays(jax.tree.map(lambda leaf: leaf[side.rows], self._leaves), of_side.offsets, ids=of_side.ids)
 
     def federation(
         self, population: Population | None = None, aggregator: Aggregator | None = None, *, searched: bool = False
@@ -87,7 +84,7 @@ class Trainer:
             aggregator: None is the plain mean.
             searched: make rates leaves of the state, where a search can set them.
         """
-        config, train = self.config.federated, self.data.train.population if population is None else population
+        config, train = self.config.federated, self.rows(self.data.train) if population is None else population
         return self._engine(
             train,
             make_algorithm(self.loss, config, self.config.rounds, searched=searched),
@@ -97,7 +94,7 @@ class Trainer:
 
     def pooled(self) -> Trained:
         """The same model on all training rows in one place, as a population of one client."""
-        config, train = self.config.pooled, self.data.train.population
+        config, train = self.config.pooled, self.rows(self.data.train)
         together = Population.from_arrays(train.arrays, [0, train.num_examples])
         steps = config.epochs * -(-train.num_examples // config.batch_size)
         # Splits of about the same size run the same compiled program.
@@ -106,12 +103,12 @@ class Trainer:
             together,
             algorithms.fedavg(
                 self.loss,
-                client_optimizer=sgd(schedule, config.weight_decay),
+                client_optimizer=sgd(schedule, config.weight_decay, config.clip),
                 local=LocalTraining(epochs=config.epochs, batch_size=config.batch_size),
             ),
             cohort=cohorts.everyone(),
         )
-        return Trained(engine, engine.run(state, rounds=1)[0], self.predict)
+        return Trained(engine, engine.run(state, rounds=1)[0], self)
 
     def local_only(self) -> Trained:
         """Every school for itself: all modules are personal.
@@ -119,18 +116,17 @@ class Trainer:
         A school has the tasks of one study, and no reason to weigh them against those of others: all count alike.
         """
         config = self.config.local_only
-        optimizer = optax.chain(optax.clip_by_global_norm(config.clip), sgd(config.learning_rate, config.weight_decay))
         engine, state = self._engine(
-            self.data.train.population,
+            self.rows(self.data.train),
             algorithms.fedavg(
                 self._loss_alone,
-                client_optimizer=optimizer,
+                client_optimizer=sgd(config.learning_rate, config.weight_decay, config.clip),
                 local=LocalTraining(epochs=config.epochs, batch_size=config.batch_size),
             ),
             cohort=cohorts.everyone(),
             personal=...,
         )
-        return Trained(engine, engine.run(state, rounds=1)[0], self.predict)
+        return Trained(engine, engine.run(state, rounds=1)[0], self)
 
     def personalised(self, shared: Trained) -> Personalised:
         """Every training school fits its own effects to what a shared model leaves over, and keeps them."""
@@ -152,7 +148,7 @@ class Trainer:
             algorithm,
             cohort=cohort,
             aggregator=aggregation.mean() if aggregator is None else aggregator,
-            modules=modules.assign(self.params, **kinds),
+            modules=modules.assign(self.network.params, **kinds),
             plan=ExecutionPlan(lanes=self.config.lanes, chunk=self.config.chunk),
         )
-        return engine, engine.init(self.params, seed=self.config.seed)
+        return engine, engine.init(self.network.params, seed=self.config.seed)

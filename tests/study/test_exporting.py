@@ -1,6 +1,7 @@
 """A model that leaves: what it predicts elsewhere, what its folder holds and does not hold, and folders that are refused."""
 
 import dataclasses
+import hashlib
 import json
 import re
 import shutil
@@ -21,8 +22,11 @@ from fedjax_edu.data.studies import STUDIES
 from fedjax_edu.data.studies.examples import join
 from fedjax_edu.study import school_run as run
 from fedjax_edu.study.card import NO_GUARANTEE, CardFacts, model_card
+from fedjax_edu.study.encoding import Encoding
 from fedjax_edu.study.exporting import FILES
+from fedjax_edu.study.networks import Ensemble
 from fedjax_edu.study.results import Score
+from fedjax_edu.study.training import Trained
 
 ROWS = 260
 FACTS = CardFacts(5, 150, "fedavg, all clients", (2, 70), {"passed": Score(0.812, 0.701), "score": Score(0.25, float("nan"))})
@@ -64,10 +68,7 @@ def trained(population, config):
 @pytest.fixture(scope="module")
 def folder(trained, tmp_path_factory):
     trainer, _, state = trained
-    encoding = trainer.data.encoding
-    return fe.export(
-        state, tmp_path_factory.mktemp("model"), model=trainer.model, schema=encoding.schema, scales=encoding.scales, facts=FACTS
-    )
+    return fe.export(state, tmp_path_factory.mktemp("model"), network=trainer.network, facts=FACTS)
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +91,11 @@ def assert_equal_bits(found, expected):
 
 def test_a_reloaded_model_agrees_with_the_engine_and_with_itself_in_every_bit(trained, model, population, table):
     trainer, engine, state = trained
-    encoding = trainer.data.encoding
     found = predict(model, population)
-    before = fe.study.ExportedModel(state.params, trainer.model, encoding.schema, encoding.scales)
+    before = fe.study.ExportedModel(state.params, trainer.network)
     assert_equal_bits(found, predict(before, population))
     for side in (trainer.data.train, trainer.data.within, trainer.data.held_out):
-        expected = encoding.decode(engine.predict(state, side.population, trainer.predict))
+        expected = trainer.data.encoding.decode(Trained(engine, state, trainer).outputs(side))
         np.testing.assert_array_equal(found[["passed probability", "score"]].to_numpy()[side.rows], expected)
 
 
@@ -115,7 +115,8 @@ def test_predictions_are_those_of_a_numpy_twin(model, folder, table):
     """The formulas of the encoder and of the heads, from the files alone."""
     tensors = load_file(folder / "model.safetensors")
     scales = json.loads((folder / "scaling.json").read_text())
-    pairs = np.array(json.loads((folder / "config.json").read_text())["model"]["arguments"]["products"])
+    assert json.loads((folder / "config.json").read_text())["model"]["arguments"]["products"]
+    pairs = np.array([(0, level) for level in range(2, 8)])  # the number with every level, missing ones among them
     before = table["before"].to_numpy()
     z = (before.astype(np.float32).astype(float) - scales["inputs"]["before"]["mean"]) / scales["inputs"]["before"]["deviation"]
     known = np.isfinite(before)
@@ -160,16 +161,18 @@ def test_a_row_of_a_wide_model_is_predicted_alike_alone():
     """A matrix product of one row adds 500 products in another order than one of many rows does."""
     rng = np.random.default_rng(0)
     schema = fe.data.Schema(
-        "s", tuple(fe.data.Feature(f"x{number}", "number") for number in range(150)), (fe.data.Task("y", "regression"),)
+        "s",
+        (*(fe.data.Feature(f"x{number}", "number") for number in range(150)), fe.data.Feature("level", "category", ("a", "b", "c"))),
+        (fe.data.Task("y", "regression"),),
     )
-    scales = fe.data.Standardiser({feature.name: Scale(0.0, 1.0) for feature in schema.features}, {"y": Scale(0.0, 1.0)})
-    arguments = {"inputs": 300, "tasks": ["y"], "width": 64, "tokens": 32, "products": rng.integers(0, 300, (500, 2)).tolist()}
-    _, params = fe.models.functional(fe.models.MultiTaskModel(**arguments))
-    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), params)
-    model = fe.study.ExportedModel(params, arguments, schema, scales)
-    inputs = rng.normal(size=(90, 300)).astype(np.float32)
-    alone = [model.outputs(inputs[row : row + 1]) for row in (0, 40, 89)]
-    np.testing.assert_array_equal(np.concatenate(alone), model.outputs(inputs)[[0, 40, 89]])
+    scales = fe.data.Standardiser({f"x{number}": Scale(0.0, 1.0) for number in range(150)}, {"y": Scale(0.0, 1.0)})
+    network = Ensemble(Encoding(schema, scales), {"width": 64, "tokens": 32, "products": True})
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), network.params)
+    model = fe.study.ExportedModel(params, network)
+    table = {f"x{number}": rng.normal(size=90) for number in range(150)} | {"level": rng.choice(["a", "b", "c"], 90)}
+    whole = predict(model, table)
+    for row in (0, 40, 89):
+        assert_equal_bits(predict(model, {name: values[[row]] for name, values in table.items()})[["y"]], whole.loc[[row], ["y"]])
 
 
 def test_neither_targets_nor_the_client_nor_other_columns_are_needed(model, table):
@@ -229,8 +232,7 @@ def joined(studies, config):
     """An untrained model of two studies, and their population."""
     population = join(studies, STUDIES)
     trainer = fe.study.Trainer(fe.study.prepare(population, 1, 0), config)
-    encoding = trainer.data.encoding
-    return population, fe.study.ExportedModel(trainer.params, trainer.model, encoding.schema, encoding.scales)
+    return population, fe.study.ExportedModel(trainer.network.params, trainer.network)
 
 
 def test_rows_of_a_study_have_its_tasks(joined):
@@ -298,7 +300,7 @@ def test_a_state_alone_leaves_its_arrays(tmp_path):
     assert found.params["a.b"]["half"].dtype == ml_dtypes.bfloat16
     assert found.params["list"][0] == 3
     assert load_file(tmp_path / "model.safetensors")["a.b.w"].tolist() == params["a.b"]["w"].tolist()
-    with pytest.raises(fe.errors.ArgumentError, match=r"^model: got parameters alone; export it with model, schema and scales"):
+    with pytest.raises(fe.errors.ArgumentError, match=r"^model: got parameters alone; export it with its network"):
         found.predict({"x": [1.0]})
 
 
@@ -333,15 +335,10 @@ def test_a_run_does_not_begin_where_it_could_not_leave_its_model(config, tmp_pat
 def test_what_cannot_be_exported_is_refused(model, tmp_path):
     state = _state({"w": np.float32(1)})
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), state)
-    everything = {"model": model.arguments, "schema": model.schema, "scales": model.scales}
     for bad, options, message in (
         ({"w": 1}, {}, r"^state: got {'w': 1}; pass the state"),
         (stacked, {}, r"^state: got 2 runs; export one of them: state.member\(0\)"),
-        (state, {"model": model.arguments}, r"^schema: got None; pass model, schema and scales together"),
-        (state, everything, r"^model, encoders.tabular.first.bias: got nothing; it should be float32\[2, 8\]"),
-        (_state(model.params), everything | {"model": model.arguments | {"inputs": 3}}, r"^model.inputs: got 3; use 8"),
-        (_state(model.params), everything | {"model": model.arguments | {"depht": 3}}, r"^model: .*unexpected keyword argument 'depht'"),
-        (_state(model.params), everything | {"scales": fe.data.Standardiser({}, model.scales.targets)}, r"^scales.inputs: got \[\]; use"),
+        (state, {"network": model.network}, r"^model, encoders.tabular.first.bias: got nothing; it should be float32\[2, 8\]"),
     ):
         with pytest.raises(fe.errors.ArgumentError, match=message):
             fe.export(bad, tmp_path / "model", **options)
@@ -365,6 +362,14 @@ def change_tensors(change):
     return rewrite
 
 
+def change_scales(folder):
+    """As a program would that writes folders itself: the bytes are those that it says they are."""
+    content = json.dumps({"inputs": {}, "targets": json.loads((folder / "scaling.json").read_text())["targets"]})
+    (folder / "scaling.json").write_text(content)
+    digests = json.loads((folder / "config.json").read_text())["sha256"]
+    change_config(sha256=digests | {"scaling.json": hashlib.sha256(content.encode()).hexdigest()})(folder)
+
+
 def flip_last_byte(folder):
     content = bytearray((folder / "model.safetensors").read_bytes())
     content[-1] ^= 1
@@ -381,6 +386,8 @@ def flip_last_byte(folder):
         (change_config(format="other"), r"config.json: got other; .*'fedjax_edu model'"),
         (change_config(version=2), r"config.json: got version 2; .*reads version 1"),
         (change_config(model={"class": "Oracle"}), r"config.json: got a model of class 'Oracle'; "),
+        (change_config(model={"class": "ensemble", "arguments": {"depht": 3}}), r"config.json: got .*its network cannot be built"),
+        (change_scales, r"^scales.inputs: got \[\]; use \['before'\], what the schema says"),
         (
             change_tensors(lambda found: found.pop("heads.score.bias")),
             r"model.safetensors, heads.score.bias: got nothing; .*float32\[2, 1\]",

@@ -53,7 +53,7 @@ def test_a_value_is_the_score_of_the_federation_with_those_rates_on_the_inner_sp
     trainer = Trainer(data, dataclasses.replace(searched.schools, federated=federated))
     engine, state = trainer.federation()
     state, _ = engine.run(state, searched.schools.rounds)
-    outputs = data.encoding.decode(Trained(engine, state, trainer.predict).outputs(data.held_out))
+    outputs = data.encoding.decode(Trained(engine, state, trainer).outputs(data.held_out))
     expected = np.mean([one.score("it") for one in collect(data, data.held_out, {"it": outputs})])
     assert best["value"] == pytest.approx(expected, abs=1e-4)
 

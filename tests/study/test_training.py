@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_edu.study.objective import task_losses
+from fedjax_edu.study.networks.ensemble import task_losses
 from fedjax_edu.study.schools import prepare
 from fedjax_edu.study.training import Trainer
 from tests.study.small import TASKS
@@ -32,11 +32,11 @@ def test_losses_are_half_squares_and_cross_entropies():
 
 
 def test_an_absent_target_counts_for_nothing(trainer):
-    arrays = trainer.data.train.population.arrays
+    arrays = trainer.rows(trainer.data.train).arrays
     batch = {name: jnp.asarray(values[:8]) for name, values in arrays.items()}
     poisoned = batch | {"targets": jnp.where(batch["present"] > 0, batch["targets"], 1e3)}
     assert not np.array_equal(batch["targets"], poisoned["targets"])
-    losses = [trainer.loss(trainer.params, rows, jax.random.key(0)).per_example for rows in (batch, poisoned)]
+    losses = [trainer.loss(trainer.network.params, rows, jax.random.key(0)).per_example for rows in (batch, poisoned)]
     np.testing.assert_array_equal(*losses)
 
 
@@ -58,18 +58,20 @@ def test_local_only_is_gradient_descent_in_every_school(population, config):
     found = trainer.local_only().outputs(train)
     optimizer = optax.chain(optax.add_decayed_weights(once.weight_decay), optax.sgd(once.learning_rate))
 
+    start = trainer.network.params
+
     def objective(params, batch):
         loss = trainer.loss(params, batch, jax.random.key(0))
         return loss.per_example.mean()
 
     for position in (0, train.population.num_clients - 1):
-        batch = {name: jnp.asarray(values) for name, values in train.population.client(position).items()}
-        gradient = jax.grad(objective)(trainer.params, batch)
+        batch = {name: jnp.asarray(values) for name, values in trainer.rows(train).client(position).items()}
+        gradient = jax.grad(objective)(start, batch)
         norm = np.linalg.norm(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)]))
         assert norm > once.clip
         gradient = jax.tree.map(lambda leaf, norm=norm: leaf * (once.clip / norm), gradient)
-        updates, _ = optimizer.update(gradient, optimizer.init(trainer.params), trainer.params)
-        expected = trainer.predict(optax.apply_updates(trainer.params, updates), batch)
+        updates, _ = optimizer.update(gradient, optimizer.init(start), start)
+        expected = trainer.network.predict(optax.apply_updates(start, updates), batch)
         rows = train.population.row_clients == position
         np.testing.assert_allclose(found[rows], expected, rtol=1e-3, atol=1e-4)
 

@@ -47,4 +47,5 @@ def egsingle_examples(population: Population, levels: dict[str, tuple[str, ...]]
         tasks=TASKS,
         groups={"sex": "female", "ethnicity": "black"},
         classroom=np.zeros(len(row), np.int64),
+        series={"math_first": ("math", 0), "math_1_before": ("math", 1), "math_2_before": ("math", 2)},
     )

@@ -27,6 +27,7 @@ class Examples:
         tasks: the targets, in the same order.
         groups: the input that holds ``sex``, ``ethnicity`` or ``ses``.
         classroom: number of the pupil's classroom within the school, int64 [n].
+        series: for each numeric input that is one of several measurements of the same: what is measured, and how many records earlier.
     """
 
     study: str
@@ -39,13 +40,17 @@ class Examples:
     tasks: tuple[Task, ...]
     groups: Mapping[str, str]
     classroom: np.ndarray
+    series: Mapping[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
 
     @property
     def features(self) -> tuple[Feature, ...]:
         """The inputs, numbers first; their names start with that of the study."""
-        numbers = [Feature(f"{self.study}.{name}", "number", study=self.study) for name in self.numbers]
         categories = [Feature(f"{self.study}.{name}", "category", tuple(self.levels[name]), study=self.study) for name in self.categories]
-        return (*numbers, *categories)
+        return (*map(self._number, self.numbers), *categories)
+
+    def _number(self, name: str) -> Feature:
+        series, lag = self.series.get(name, ("", 0))
+        return Feature(f"{self.study}.{name}", "number", study=self.study, series=series and f"{self.study}.{series}", lag=lag)
 
 
 def join(studies: Sequence[Examples], order: Sequence[str]) -> Population:

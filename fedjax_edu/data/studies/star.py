@@ -50,4 +50,8 @@ def star_examples(population: Population, levels: dict[str, tuple[str, ...]]) ->
         tasks=TASKS,
         groups={"sex": "sx", "ethnicity": "eth", "ses": "ses", "grade": "gr"},
         classroom=numbered_within(school, teacher)[row],
+        series={
+            **{f"{score}_{lag}_before": (score, lag) for score in ("read", "math") for lag in (1, 2)},
+            **{f"{score}_same_year": (score, 0) for score in ("read", "math")},
+        },
     )
