@@ -137,6 +137,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         arrays, kinds = _arrays(state)
+        arrays = {name: _on_host(leaf) for name, leaf in arrays.items()}
         everything = {"format": FORMAT, "keys": kinds, **facts}
         args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), facts=ocp.args.JsonSave(everything))
         with writing(self.folder / str(int(state.round))):
@@ -246,6 +247,13 @@ def _arrays(state: State) -> tuple[dict[str, Any], dict[str, str]]:
     kinds = {name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)}
     arrays = {name: jax.random.key_data(leaf) if name in kinds else leaf for name, leaf in leaves.items()}
     return {name: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf) for name, leaf in arrays.items() if np.size(leaf)}, kinds
+
+
+def _on_host(leaf: Any) -> Any:
+    """A copy in host memory, of what every device holds whole: Orbax would compile and write slices of it."""
+    if isinstance(leaf, jax.Array) and leaf.is_fully_addressable and leaf.is_fully_replicated:
+        return np.array(leaf)
+    return leaf
 
 
 def _is_key(leaf: Any) -> bool:
