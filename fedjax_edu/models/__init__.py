@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         m3t,
     )
     from fedjax_edu.models.convolution import conv2d
-    from fedjax_edu.models.corrections import Prompt, add_adapters, add_low_rank, mask_ranks
+    from fedjax_edu.models.corrections import add_adapters, add_low_rank, add_prompts, mask_ranks
     from fedjax_edu.models.encoders.audio import AudioEncoder
     from fedjax_edu.models.encoders.features import FeaturesEncoder, Stamped
     from fedjax_edu.models.encoders.image import ImageEncoder
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from fedjax_edu.models.losses import Wanted, expert_metrics, make_loss
     from fedjax_edu.models.multimodal import M3T, Answers, Content
     from fedjax_edu.models.multitask import MultiTaskModel
+    from fedjax_edu.models.pretrained.low_rank import load_low_rank, save_low_rank
     from fedjax_edu.models.tokens import Tokens
     from fedjax_edu.models.transformer import Transformer, TransformerConfig
     from fedjax_edu.models.weighting import Uncertainty, cagrad, gram, pcgrad
@@ -60,7 +61,7 @@ _HOME = {
         *("Size", "m3t"),
     ],
     "convolution": ["conv2d"],
-    "corrections": ["Prompt", "add_adapters", "add_low_rank", "mask_ranks"],
+    "corrections": ["add_adapters", "add_low_rank", "add_prompts", "mask_ranks"],
     "encoders.audio": ["AudioEncoder"],
     "encoders.features": ["FeaturesEncoder", "Stamped"],
     "encoders.image": ["ImageEncoder"],
@@ -78,6 +79,7 @@ _HOME = {
     "multimodal": ["M3T", "Answers", "Content"],
     "multitask": ["MultiTaskModel"],
     "entries": ["Entry", "describe", "modules_of", "registry"],
+    "pretrained.low_rank": ["load_low_rank", "save_low_rank"],
     "tokens": ["Tokens"],
     "transformer": ["Transformer", "TransformerConfig"],
     "weighting": ["Uncertainty", "cagrad", "gram", "pcgrad"],
@@ -108,7 +110,6 @@ __all__ = [
     "NextResponseHead",
     "Ordinal",
     "OrdinalHead",
-    "Prompt",
     "Ranked",
     "Ranking",
     "RankingHead",
@@ -134,18 +135,21 @@ __all__ = [
     "Wanted",
     "add_adapters",
     "add_low_rank",
+    "add_prompts",
     "cagrad",
     "conv2d",
     "describe",
     "expert_metrics",
     "functional",
     "gram",
+    "load_low_rank",
     "m3t",
     "make_loss",
     "mask_ranks",
     "modules_of",
     "pcgrad",
     "registry",
+    "save_low_rank",
 ]
 
 

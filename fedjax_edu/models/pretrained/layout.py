@@ -3,6 +3,7 @@
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,23 @@ def read_tensors(path: Path) -> Tensors:
 
     content = _content(path)
     return {name: value.astype(np.float32) if value.dtype.kind == "f" else value for name, value in load(content).items()}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a file of JSON holds.
+
+    Raises:
+        DataError: no such file, or another content.
+    """
+    if not path.is_file():
+        raise DataError(str(path), "no such file", "name a folder that holds it")
+    try:
+        told = json.loads(path.read_text())
+    except ValueError as problem:
+        raise DataError(str(path), str(problem), WRITE_AGAIN) from problem
+    if not isinstance(told, dict):
+        raise DataError(str(path), told, WRITE_AGAIN)
+    return told
 
 
 def check_shapes(path: Path, tensors: Tensors, expected: dict[str, tuple[int, ...]]) -> None:
