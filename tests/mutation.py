@@ -91,7 +91,7 @@ MUTANTS = (
         "spread(position, known, True, np.bool_)",
         "tests/data/test_studies.py tests/data/test_k12.py",
     ),
-    Mutant("run: records after the checkpoint stay", "study/records.py", "whole[:rounds]", "whole", RUN),
+    Mutant("run: records after the checkpoint stay", "study/records.py", '"".join(whole[:rounds])', '"".join(whole)', RUN),
     Mutant(
         "run: another configuration passes",
         "study/run.py",
@@ -116,6 +116,20 @@ MUTANTS = (
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
         RUN,
         "second_process",
+    ),
+    Mutant(
+        "networks: a step's gap counts from a step that is missing",
+        "study/networks/contents.py",
+        "before = np.where(there, step.lag, before)",
+        "before = np.full(len(rows), step.lag)",
+        "tests/study/test_networks.py",
+    ),
+    Mutant(
+        "networks: a feature stands under another's name",
+        "study/networks/contents.py",
+        "features[rows, place] = self.features.index(feature)",
+        "features[rows, place] = place",
+        "tests/study/test_networks.py",
     ),
     Mutant("run: a removed folder is written to", "study/run_folder.py", "            self._check_ours()\n", "", RUN, "removed"),
     Mutant(
@@ -159,8 +173,8 @@ MUTANTS = (
     Mutant(
         "study: products of presence bits",
         "study/encoding.py",
-        "2 * len(examples.numbers), 2)",
-        "2 * len(examples.numbers))",
+        "own += [start] if feature.kind",
+        "own += [start + 1] if feature.kind",
         "tests/study",
     ),
     Mutant(
@@ -217,15 +231,21 @@ MUTANTS = (
         "effects.effects",
         "tests/study/multilevel",
     ),
-    Mutant("study: scales see test schools", "study/encoding.py", '.{name}", values[rows])', '.{name}", values)', "tests/study"),
+    Mutant(
+        "study: scales see test schools",
+        "study/schools.py",
+        "Standardiser.fit(_rows(population, train))",
+        "Standardiser.fit(population)",
+        "tests/study",
+    ),
     Mutant(
         "sizes count twice", "engine/checks.py", 'cohort.by_size and algorithm.weighting == "examples"', "False", "tests/test_bad_inputs.py"
     ),
     Mutant(
         "SCAFFOLD: sign of the correction",
         "algorithms/scaffold.py",
-        "jnp.subtract, state.control, own.control",
-        "jnp.subtract, own.control, state.control",
+        "jnp.subtract, state.control, client.control",
+        "jnp.subtract, client.control, state.control",
         FORMS,
         "scaffold",
     ),
@@ -238,7 +258,12 @@ MUTANTS = (
         "scaffold and twin",
     ),
     Mutant(
-        "SCAFFOLD: K for K_i", "algorithms/scaffold.py", "count = info.steps[-1] if", "count = jnp.int32(4) if", SUITE, "scaffold and twin"
+        "SCAFFOLD: K for K_i",
+        "algorithms/scaffold.py",
+        "jnp.maximum(info.steps[-1] if",
+        "jnp.maximum(jnp.int32(4) if",
+        SUITE,
+        "scaffold and twin",
     ),
     Mutant(
         "SCAFFOLD: the client keeps its old variate",
