@@ -17,7 +17,7 @@ FOLDS = 5
 WITHIN = 0.2  # share of each training school's pupils that is held out for the within-school test
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Side:
     """One side of a split.
 

@@ -68,11 +68,14 @@ class Trainer:
         weights = np.array([one.weight for one in config.of_tasks(data.tasks)], np.float32)
         self.loss, self._loss_alone = (self.network.loss(shares) for shares in (weights, np.ones_like(weights)))
         self._leaves = self.network.rows(data.population).arrays
+        self._rows: dict[Side, Population] = {}  # a run is scored on them again and again
 
     def rows(self, side: Side) -> Population:
         """The rows of a side as the network reads them."""
-        of_side = side.population
-        return Population.from_arrays(jax.tree.map(lambda leaf: leaf[side.rows], self._leaves), of_side.offsets, ids=of_side.ids)
+        if side not in self._rows:
+            leaves, of_side = jax.tree.map(lambda leaf: leaf[side.rows], self._leaves), side.population
+            self._rows[side] = Population.from_arrays(leaves, of_side.offsets, ids=of_side.ids)
+        return self._rows[side]
 
     def federation(
         self, population: Population | None = None, aggregator: Aggregator | None = None, *, searched: bool = False
