@@ -7,7 +7,7 @@ SHELL := bash
 PYTHON   ?= python3
 PLATFORM ?= cpu
 ARGS     ?=
-CONFIG   ?= experiments/configs/$(if $(filter --csv=%,$(ARGS)),table,schools).py
+CONFIG   ?= experiments/configs/$(if $(filter --csv=%,$(ARGS)),table,m3t).py
 
 VERSION     := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 CONSTRAINTS := constraints/python$(VERSION).txt
@@ -23,11 +23,11 @@ INSTALL     := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 help:  ## list these commands
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-train: $(RUN)  ## train on CONFIG (default: real schools, or the table of ARGS=--csv=...); ARGS are passed on
+train: $(RUN)  ## train on CONFIG (default: the multi-modal model on real schools, or the table of ARGS=--csv=...); ARGS are passed on
 	$(BIN)/python -m experiments.train --config=$(CONFIG) $(ARGS)
 
 study: $(RUN)  ## five folds and three seeds of the eight studies; writes docs/k12.md
-	$(BIN)/python -m experiments.folds --config=experiments/configs/k12.py --seeds=3 --workdir=runs/k12
+	$(BIN)/python -m experiments.folds --config=experiments/configs/study.py --seeds=3 --workdir=runs/k12
 	{ printf '# Eight studies, thirteen tasks\n\nWritten by `make study`; not to be edited.\n\n'; cat runs/k12/report.md; } > docs/k12.md
 
 test: lint types  ## lint, type check, then the whole test suite; ARGS are passed to pytest

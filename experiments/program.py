@@ -38,6 +38,12 @@ def run(kind: type[Configuration], work: Callable[[Configuration], object]) -> N
     start(main, _parse)
 
 
+def run_folder() -> str:
+    """The folder of a run whose flags name none: ``runs/m3t-dense`` for ``experiments/configs/m3t.py:dense``."""
+    configuration = config_flags.get_config_filename(flags.FLAGS["config"])
+    return f"runs/{Path(configuration.replace('.py:', '-')).stem}"
+
+
 def _parse(argv: list[str]) -> list[str]:
     """The flags; where a table is given and no configuration, the one for tables.
 
@@ -62,5 +68,5 @@ def _fields() -> dict[str, Any]:
     except OSError as error:  # the flag holds back what went wrong until somebody wants its value
         path = config_flags.get_config_filename(flags.FLAGS["config"])
         raise fe.errors.ConfigError(
-            "config", path, "name a configuration file that can be read, experiments/configs/schools.py for one"
+            "config", path, "name a configuration file that can be read, experiments/configs/m3t.py for one"
         ) from error

@@ -1,4 +1,4 @@
-"""Trains a federation of schools: ``python -m experiments.train --config=experiments/configs/schools.py``, or on your own table:
+"""Trains a federation of schools: ``python -m experiments.train --config=experiments/configs/m3t.py``, or on your own table:
 ``python -m experiments.train --csv=students.csv --client=school_id --task=passed:binary --task=score:regression``.
 
 Any field can be set on the command line (``--config.rounds=50``). Results go to ``--workdir``; the same command goes on there.
@@ -9,9 +9,9 @@ from rich.console import Console
 
 import fedjax_edu as fe
 from experiments import tables
-from experiments.program import run
+from experiments.program import run, run_folder
 
-_WORKDIR = flags.DEFINE_string("workdir", "runs/schools", "The run folder; a run that was ended there goes on.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder, in which an ended run goes on; runs/CONFIG unless given.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Remove what WORKDIR has of another run, or of this one, and begin anew.")
 _CONSOLE = flags.DEFINE_enum("console", "progress", ["progress", "quiet", "json"], "What is printed; WORKDIR/log.txt has it all.")
 _TRACKERS = flags.DEFINE_list("trackers", [], f"Where else records of rounds go: {', '.join(fe.study.TRACKERS)}.")
@@ -27,7 +27,7 @@ def train(config: fe.study.SchoolsConfig) -> None:
         trackers.append(fe.study.json_lines())
     fe.study.run_schools(
         config,
-        _WORKDIR.value,
+        _WORKDIR.value or run_folder(),
         None if _CONSOLE.value == "progress" else Console(quiet=True),
         population=tables.population(say=_CONSOLE.value == "progress"),
         profiled=_PROFILE.value,

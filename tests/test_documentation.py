@@ -122,8 +122,8 @@ def test_commands_of_the_makefile_exist() -> None:
 @pytest.mark.parametrize(
     ("arguments", "config"),
     [
-        ((), "experiments/configs/schools.py"),
-        (("ARGS=--config.rounds=3",), "experiments/configs/schools.py"),
+        ((), "experiments/configs/m3t.py"),
+        (("ARGS=--config.rounds=3",), "experiments/configs/m3t.py"),
         (("ARGS=--csv=own.csv --client=school",), "experiments/configs/table.py"),
         (("CONFIG=own.py",), "own.py"),
     ],

@@ -12,14 +12,26 @@ from ml_collections import ConfigDict
 
 from experiments.configs.k12 import get_config as k12_config
 
+KINDS = {"experts": {"experts": 4, "hidden": 2.0}, "dense": {"experts": 0, "hidden": 4.0}}
 RARE = ("bdf_lang", "bdf_arith", "gcse_written", "gcse_course")
 
 
 def get_config(kind: str = "experts") -> ConfigDict:
+    if kind not in KINDS:
+        raise ValueError(f"{kind} after the colon; use {' or '.join(KINDS)}, or leave the colon out")
     config = k12_config()
-    experts = {"experts": 4, "hidden": 2.0} if kind == "experts" else {"experts": 0, "hidden": 4.0}
     config.model = ConfigDict(
-        {"width": 32, "heads": 2, "encoder_layers": 1, "fusion_layers": 1, "chosen": 2, "balance": 1e-2, "z": 1e-3, **experts}
+        {
+            "width": 32,
+            "heads": 2,
+            "encoder_layers": 1,
+            "fusion_layers": 1,
+            **KINDS[kind],
+            "chosen": 2,
+            "balance": 1e-2,
+            "z": 1e-3,
+            "texts": {"source": "", "rank": 0, "pieces": 32},  # there are none
+        }
     )
     config.tasks = ConfigDict({**config.tasks.to_dict(), **{name: {**config.tasks.default.to_dict(), "weight": 3.0} for name in RARE}})
     federated = {"algorithm": "fedadam", "arguments": {}, "client_learning_rate": 0.1, "server_learning_rate": 0.05, "clip": 5.0}

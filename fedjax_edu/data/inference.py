@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedjax_edu.core.errors import ArgumentError, DataError
-from fedjax_edu.data.schema import FEATURE_KINDS, GROUPS, Feature, Schema, Task
+from fedjax_edu.data.schema import GROUP_OF, GROUPS, Feature, Schema, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,8 +138,8 @@ def _nested(values: "pd.Series") -> bool:
 
 def _feature(name: str, values: "pd.Series", kind: str | None) -> Feature:
     kind = _kind(values) if kind is None else kind
-    if kind not in FEATURE_KINDS:
-        raise ArgumentError(f"inputs.{name}", kind, f"use one of {', '.join(FEATURE_KINDS)}")
+    if kind not in GROUP_OF:
+        raise ArgumentError(f"inputs.{name}", kind, f"use one of {', '.join(GROUP_OF)}")
     if kind == "number" and (strange := values[values.notna() & np.isnan(as_numbers(values))]).size:
         raise DataError(f"inputs.{name}", f"{strange.iloc[0]!r} in row {strange.index[0]}", "use numbers, or call it a category or a text")
     return Feature(name, kind, levels=_levels(values) if kind == "category" else ())  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from typing import Any
 
 from fedjax_edu.core.errors import ArgumentError, require
 from fedjax_edu.data.population import Population
-from fedjax_edu.data.studies import STUDIES, join_studies
+from fedjax_edu.data.studies import K12, join_studies
 
 JOINED = "k12"
 _BUILDERS = {  # data set and module -> class
@@ -71,7 +71,7 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Populatio
         MissingDependencyError: when a package is not installed; its message is the pip command.
     """
     if name == JOINED:
-        return load_studies(STUDIES, data_dir)
+        return load_studies(K12, data_dir)
     builder_class = _builder_class(name)
     folder = data_folder(data_dir)
     with contextlib.suppress(Exception):  # absent or damaged; a fault that lies elsewhere is raised by the second reading
@@ -81,10 +81,12 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Populatio
 
 
 def load_studies(names: Iterable[str], data_dir: str | os.PathLike[str] | None = None) -> Population:
-    """Some of the eight studies of ``load("k12")`` as one population of schools.
+    """Studies under the school protocol as one population of schools.
 
     Args:
-        names: any of ``hsb``, ``star``, ``egsingle``, ``bdf``, ``exam``, ``scots``, ``chem`` and ``gcse``.
+        names: any of ``hsb``, ``star``, ``egsingle``, ``bdf``, ``exam``, ``scots``, ``chem`` and ``gcse``, which together are
+            ``load("k12")``, and ``courses``: the 131 subjects of ``load("ucla_f18")`` with five courses or more, where titles are texts and
+            the task is to tell upper-division courses, those from number 100 on, from lower-division ones.
         data_dir: as for :func:`load`.
 
     Returns:

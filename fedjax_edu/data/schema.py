@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from fedjax_edu.core.errors import ArgumentError, DataError
 
-FEATURE_KINDS = ("number", "category", "text")
+GROUP_OF = {"number": "numbers", "category": "categories", "text": "texts"}  # kind of a feature -> group of a population's leaves
 METRICS = {"binary": "AUC", "regression": "R2"}  # how a task of each kind is scored
 GROUPS = ("sex", "ethnicity", "ses", "grade")  # scores are reported for each; those over all grades hold the growth between them
 

@@ -9,7 +9,7 @@ from fedjax_edu.core.errors import DataError
 from fedjax_edu.data.inference import as_numbers, as_words, infer_schema, loses_digits
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.reading import read_frame
-from fedjax_edu.data.schema import Schema
+from fedjax_edu.data.schema import GROUP_OF, Schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ def populate(frame: "pd.DataFrame", schema: Schema, *, targets: bool = True) -> 
         else:
             encoded, texts[feature.name] = _distinct(as_words(values))
             present = encoded >= 0
-        arrays[f"{feature.kind}s" if feature.kind != "category" else "categories"][feature.name] = encoded
+        arrays[GROUP_OF[feature.kind]][feature.name] = encoded
         arrays["present"][feature.name] = present
     if targets:
         arrays["targets"] = {}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fedjax_edu.models.encoders.audio import AudioEncoder
     from fedjax_edu.models.encoders.features import FeaturesEncoder, Stamped
     from fedjax_edu.models.encoders.image import ImageEncoder
+    from fedjax_edu.models.encoders.sentences import SentenceEncoder
     from fedjax_edu.models.encoders.sequence import Interactions, SequenceEncoder
     from fedjax_edu.models.encoders.tabular import Record, TabularEncoder
     from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 _HOME = {
     "attention": ["Attention"],
     "building": [
-        *("Tabular", "Sequence", "Text", "Image", "Audio", "Features"),
+        *("Tabular", "Sequence", "Text", "Sentences", "Image", "Audio", "Features"),
         *("Binary", "Regression", "Categorical", "Ordinal", "NextResponse", "Ranking"),
         *("Size", "m3t"),
     ],
@@ -65,6 +66,7 @@ _HOME = {
     "encoders.audio": ["AudioEncoder"],
     "encoders.features": ["FeaturesEncoder", "Stamped"],
     "encoders.image": ["ImageEncoder"],
+    "encoders.sentences": ["SentenceEncoder"],
     "encoders.sequence": ["Interactions", "SequenceEncoder"],
     "encoders.tabular": ["Record", "TabularEncoder"],
     "encoders.text": ["TextConfig", "TextEncoder"],
@@ -117,6 +119,8 @@ __all__ = [
     "Regression",
     "RegressionHead",
     "Routed",
+    "SentenceEncoder",
+    "Sentences",
     "Sequence",
     "SequenceEncoder",
     "Size",

@@ -8,9 +8,11 @@ from flax import nnx
 
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.models import heads
+from fedjax_edu.models.corrections import add_low_rank
 from fedjax_edu.models.encoders.audio import AudioEncoder
 from fedjax_edu.models.encoders.features import FeaturesEncoder
 from fedjax_edu.models.encoders.image import ImageEncoder
+from fedjax_edu.models.encoders.sentences import SentenceEncoder
 from fedjax_edu.models.encoders.sequence import SequenceEncoder
 from fedjax_edu.models.encoders.tabular import TabularEncoder
 from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
@@ -108,6 +110,26 @@ class Text:
         layers, heads, hidden = size.encoders.layers, size.encoders.heads, round(size.encoders.hidden * size.width)
         config = TextConfig(vocabulary=self.vocabulary, positions=self.steps, width=size.width, layers=layers, heads=heads, hidden=hidden)
         return TextEncoder(config, rngs=rngs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sentences:
+    """Texts as word pieces of an encoder with published weights, which stay as they are; see :class:`fedjax_edu.models.SentenceEncoder`.
+
+    Attributes:
+        source: of the weights, as for :meth:`fedjax_edu.models.TextEncoder.from_pretrained`.
+        rank: of low-rank matrices, which are trained, in the query and value layers of its attention; 0: none.
+    """
+
+    source: str
+    rank: int = 0
+
+    def build(self, size: Size, rngs: nnx.Rngs) -> nnx.Module:
+        """Its encoder."""
+        language = TextEncoder.from_pretrained(self.source)
+        if self.rank:
+            add_low_rank(language, lambda path: path.endswith(("attention.query", "attention.value")), rank=self.rank, seed=rngs.params())
+        return SentenceEncoder(language, size.width, rngs=rngs)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -109,7 +109,7 @@ class Prompted(nnx.Module):
 Where = Callable[[str], bool]  # of a layer's dotted path
 
 
-def add_low_rank(model: nnx.Module, where: Where, *, rank: int, alpha: float | None = None, seed: int = 0) -> None:
+def add_low_rank(model: nnx.Module, where: Where, *, rank: int, alpha: float | None = None, seed: int | jax.Array = 0) -> None:
     """Adds a low-rank matrix to linear layers; outputs stay as they are until it is trained.
 
     Args:
@@ -117,7 +117,7 @@ def add_low_rank(model: nnx.Module, where: Where, *, rank: int, alpha: float | N
         where: which linear layers, by their dotted paths.
         rank: r of all of them; :func:`mask_ranks` gives a client less.
         alpha: the matrix is multiplied by ``alpha / rank``; None: by one.
-        seed: of the starting values.
+        seed: of the starting values, or a key.
 
     Raises:
         ArgumentError: no layer taken, or a rank below 1.

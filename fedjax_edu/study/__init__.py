@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from fedjax_edu.study.card import CardFacts
     from fedjax_edu.study.checkpoints import Checkpoints
     from fedjax_edu.study.comparison import ModelComparison, compare
-    from fedjax_edu.study.config import Config, SchoolsConfig
+    from fedjax_edu.study.config import Config, SchoolsConfig, StudyConfig
     from fedjax_edu.study.exported import ExportedModel
     from fedjax_edu.study.exporting import export, load_model
     from fedjax_edu.study.fairness import FairnessReport, abroca, measure_fairness
@@ -51,6 +51,7 @@ __all__ = [
     "SchoolsConfig",
     "SearchConfig",
     "Stopped",
+    "StudyConfig",
     "Sweep",
     "Table",
     "TaskRun",
@@ -99,6 +100,7 @@ _HOME = {
     "SchoolsConfig": "config",
     "SearchConfig": "school_search",
     "Stopped": "stopping",
+    "StudyConfig": "config",
     "Sweep": "sweeping",
     "Table": "tables",
     "TaskRun": "task_run",

@@ -45,6 +45,21 @@ class EnsembleConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class TextsConfig:
+    """How a multi-modal model reads the texts of a table.
+
+    Attributes:
+        source: of a text encoder's weights, which stay as they are: ``"minilm"`` or a folder; empty: texts are not read.
+        rank: of the low-rank matrices beside them, which are trained; 0: none.
+        pieces: word pieces that are kept of a row.
+    """
+
+    source: str
+    rank: int
+    pieces: Count
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class M3TConfig:
     """Sizes of :func:`fedjax_edu.models.m3t`.
 
@@ -58,6 +73,7 @@ class M3TConfig:
         chosen: experts a token.
         balance: weight of the loss that keeps experts busy.
         z: weight of the loss that keeps the router's logits small.
+        texts: of a table, as a third modality.
     """
 
     width: Count
@@ -69,6 +85,7 @@ class M3TConfig:
     chosen: Count
     balance: float
     z: float
+    texts: TextsConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,6 +195,26 @@ class SchoolsConfig(Config):
             if entry is None:
                 raise ConfigError("config.tasks", sorted(self.tasks), f"add an entry for {task.name}, or one called default")
         return [entry for entry in entries if entry is not None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyConfig(Config):
+    """Federations on the same folds and seeds: one with all that it is compared with, and others that are further rows of its tables.
+
+    Attributes:
+        main: the federation; its fold, its seed and `validation` are those of all.
+        beside: further federations by the name of their row; several for one row where each has some of the studies.
+    """
+
+    main: SchoolsConfig
+    beside: dict[str, list[SchoolsConfig]]
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+        """As :meth:`Config.from_mapping`; the configuration of a single run is a study of that run alone."""
+        if "main" in mapping:
+            return super().from_mapping(mapping)
+        return cls(main=SchoolsConfig.from_mapping(mapping), beside={})
 
 
 def _read(name: str, kind: Any, value: Any) -> Any:

@@ -77,11 +77,11 @@ class ExportedModel:
         schema = network.encoding.schema
         require("a table of predictions", "study", "pandas")
         if isinstance(table, Population):
-            population, unseen = match_population(table, schema)
+            population, unseen = match_population(table, schema, network.features)
             row, client = table.arrays.get("row", np.arange(table.num_examples)), _names(table)
         else:
             frame = read_frame(table, encoding)
-            population, unseen = match_frame(frame, schema)
+            population, unseen = match_frame(frame, schema, network.features)
             row, client = np.arange(len(frame)), frame.get(schema.client)
         if unseen and say is not None:
             say(_described(unseen))

@@ -3,12 +3,10 @@
 import dataclasses
 import itertools
 import os
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.rule import Rule
 
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.data import Population
@@ -18,12 +16,12 @@ from fedjax_edu.study.comparison import ModelComparison, compare
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.console import Printer, standard_output
 from fedjax_edu.study.fairness import measure_fairness
+from fedjax_edu.study.federations import Federations, file_names
 from fedjax_edu.study.processes import is_first
 from fedjax_edu.study.provenance import versions
 from fedjax_edu.study.results import MODELS, TESTS, Result
 from fedjax_edu.study.run_folder import RunFolder
-from fedjax_edu.study.school_run import run_schools
-from fedjax_edu.study.schools import FOLDS, population_of, split
+from fedjax_edu.study.schools import FOLDS
 from fedjax_edu.study.tables import Estimated, Table, counted
 from fedjax_edu.study.task_run import TaskRun
 
@@ -50,6 +48,7 @@ def run_folds(
     config: SchoolsConfig,
     workdir: str | os.PathLike[str],
     *,
+    beside: Mapping[str, Sequence[SchoolsConfig]] | None = None,
     seeds: int = 1,
     folds: int = FOLDS,
     population: Population | None = None,
@@ -58,41 +57,40 @@ def run_folds(
     """Runs every fold with every seed, then compares all models on both tests.
 
     Args:
-        config: the one configuration; its fold is replaced, its seed is the first.
+        config: of the federation that all others are compared with; its fold is replaced, its seed is the first.
         workdir: holds ``fold1-seed0`` and so on, ``folds.json``, ``report.md``, the folder ``tables`` with each table as CSV and LaTeX, and
             a reliability plot for each binary task.
+        beside: further federations by the name of their row in the tables, see :class:`fedjax_edu.study.StudyConfig`; their folders are
+            ``fold1-seed0-NAME``.
         seeds: how many seeds, from the configuration's own upwards.
         folds: how many of the five folds, from the first.
         population: made from tables; None loads the studies that the configuration names.
         console: where progress and tables go; None is standard output.
 
     Raises:
-        ArgumentError: seeds or folds out of range, a fold that the population cannot be split into, or a folder that cannot be written.
-        DataError: a task that a side of some fold lacks.
+        ArgumentError: seeds or folds out of range, a row named like a model that there is, a fold that the population cannot be split
+            into, or a folder that cannot be written.
+        DataError: a task that a side of some fold lacks, or that two federations of one row have.
     """
     if folds not in range(1, FOLDS + 1):
         raise ArgumentError("folds", folds, f"use 1 .. {FOLDS}")
     if seeds < 1:
         raise ArgumentError("seeds", seeds, "use a positive integer")
     folder, console = RunFolder(workdir), console or standard_output()
-    population = population_of(config) if population is None else population
-    planned = itertools.product(range(1, folds + 1), range(config.seed, config.seed + seeds))
-    runs = [dataclasses.replace(config, fold=fold, seed=seed) for fold, seed in planned]
-    for run in runs:
-        split(population, run.fold, run.seed, validation=run.validation)  # what cannot be run is said before hours of those that can
-    results = []
-    for run in runs:
-        console.print(Rule(f"fold {run.fold}, seed {run.seed}"))
-        results.append(run_schools(run, Path(workdir) / f"fold{run.fold}-seed{run.seed}", console, population=population))
+    federations = Federations(config, beside or {}, population)
+    cells = list(itertools.product(range(1, folds + 1), range(config.seed, config.seed + seeds)))
+    for fold, seed in cells:
+        federations.check(fold, seed)  # what cannot be run is said before hours of those that can
+    results = [federations.run(fold, seed, folder.path, console) for fold, seed in cells]
     report = summarise(results, min(seeds, ENOUGH))
     folder.write_json("folds.json", report.comparisons)
-    folder.write_text("report.md", _markdown(report, population, seeds, folds))
+    folder.write_text("report.md", _markdown(report, federations.population, seeds, folds))
     files = RunFolder(Path(workdir) / "tables")
     for name, table in report.tables.items():
         files.write_text(f"{name}.csv", table.csv())
         files.write_text(f"{name}.tex", table.latex())
         console.print(f"\n{table.markdown()}", highlight=False, markup=False, soft_wrap=True)
-    for task, name in _file_names(report.calibration.reliability).items() if is_first() else ():
+    for task, name in file_names(report.calibration.reliability).items() if is_first() else ():
         plots.reliability(folder.path / f"reliability-{name}.png", report.calibration, task)
     return report
 
@@ -104,31 +102,19 @@ def summarise(results: Sequence[Result], seeds_at_least: int = ENOUGH) -> FoldsR
         results: of every fold and seed.
         seeds_at_least: how many seeds each fold must have.
     """
+    titles = MODELS | {name: name for run in results[0].predictions["held_out"] for name in run.models if name not in MODELS}
     runs = {test: [run for result in results for run in result.predictions[test]] for test in TESTS}
     comparisons = {test: compare(of_test, seeds_at_least=seeds_at_least) for test, of_test in runs.items()}
     calibration = measure_calibration([run for run in runs["held_out"] if run.task.binary]) if _binary(runs["held_out"]) else None
     tables = {"tasks": _tasks(results)}
     for test, title in TESTS.items():
-        for name, table in {"scores": comparisons[test].table(MODELS), "schools": comparisons[test].schools_table(MODELS)}.items():
+        for name, table in {"scores": comparisons[test].table(titles), "schools": comparisons[test].schools_table(titles)}.items():
             tables[f"{name}_{test}"] = dataclasses.replace(table, title=f"{table.title}: {title}")
     tables["federated_at_least_local"] = _wins(results)
     if calibration is not None:
-        tables["calibration"] = calibration.table(MODELS)
+        tables["calibration"] = calibration.table(titles)
     tables["groups"] = measure_fairness(runs["held_out"], ["federated"]).table(MODELS)
     return FoldsReport(comparisons, calibration or CalibrationReport({}, {}, {}), tables)
-
-
-def _file_names(tasks: Iterable[str]) -> dict[str, str]:
-    """Names of tasks as parts of names of files: short, of letters and digits, each another one.
-
-    >>> _file_names(["star.math", "a/b", "a b"])
-    {'star.math': 'star-math', 'a/b': 'a-b', 'a b': 'a-b-2'}
-    """
-    names: dict[str, str] = {}
-    for position, task in enumerate(tasks):
-        plain = re.sub(r"[^\w-]+", "-", task)[:60]
-        names[task] = f"{plain}-{position}" if plain in names.values() else plain
-    return names
 
 
 def _binary(runs: Sequence[TaskRun]) -> bool:

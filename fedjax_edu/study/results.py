@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fedjax_edu.core.errors import DataError
 from fedjax_edu.data import Task
 from fedjax_edu.study import metrics
 from fedjax_edu.study.schools import SchoolData, Side, groups_of
@@ -110,6 +111,36 @@ def collect(data: SchoolData, side: Side, models: Mapping[str, np.ndarray]) -> t
         )
         collected.append(run)
     return tuple(collected)
+
+
+def with_row(result: Result, model: str, others: Sequence[Result]) -> Result:
+    """A result whose predictions have one more model: what the federations of other runs predicted for the same rows.
+
+    Args:
+        result: of a run.
+        model: the new model's name.
+        others: of runs on the same split; each task belongs to one of them at most, those of none stay without the model.
+
+    Raises:
+        DataError: a task that two of the others have, or rows that are not the same.
+    """
+    predictions = {
+        test: tuple(_with_model(run, model, [one for other in others for one in other.predictions[test]]) for run in runs)
+        for test, runs in result.predictions.items()
+    }
+    return dataclasses.replace(result, predictions=predictions)
+
+
+def _with_model(run: TaskRun, model: str, others: Sequence[TaskRun]) -> TaskRun:
+    found = [one for one in others if one.task.name == run.task.name]
+    if not found:
+        return run
+    if len(found) > 1:
+        raise DataError(f"{model}.{run.task.name}", f"{len(found)} runs", "let one run have the task")
+    same = np.array_equal(found[0].school, run.school) and np.array_equal(found[0].targets, run.targets)
+    if not same or (found[0].fold, found[0].seed) != (run.fold, run.seed):
+        raise DataError(f"{model}.{run.task.name}", "other rows", "split the same schools by the same fold and seed")
+    return dataclasses.replace(run, models={**run.models, model: found[0].models["federated"]})
 
 
 def task_result(held_out: TaskRun, within: TaskRun) -> TaskResult:

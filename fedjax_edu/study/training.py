@@ -151,7 +151,7 @@ class Trainer:
             algorithm,
             cohort=cohort,
             aggregator=aggregation.mean() if aggregator is None else aggregator,
-            modules=modules.assign(self.network.params, **kinds),
+            modules=modules.assign(self.network.params, frozen=self.network.frozen, **kinds),
             plan=ExecutionPlan(lanes=self.config.lanes, chunk=self.config.chunk),
         )
         return engine, engine.init(self.network.params, seed=self.config.seed)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fedjax_edu as fe
-from fedjax_edu.data.studies import STUDIES, study_of
+from fedjax_edu.data.studies import K12, STUDIES, study_of
 
 # rows, schools and the score of pooled ridge or logistic regression, out of fold by GroupKFold(5); the protocol has the GCSE scores of
 # pupils with both marks only, so none is given here
@@ -36,7 +36,7 @@ def study_of_rows(population):
 
 def test_every_school_is_a_client_of_one_study(k12):
     assert k12.num_clients == 3_127
-    assert k12.schema.studies == STUDIES
+    assert k12.schema.studies == K12
     assert [STUDIES[code] for code in k12.attributes["study"]] == [study_of(id_) for id_ in k12.ids.tolist()]
 
 

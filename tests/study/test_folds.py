@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import fedjax_edu as fe
-from fedjax_edu.study import folds
+from fedjax_edu.study import federations, folds
 from fedjax_edu.study.results import Result, over_tasks, task_result
 from fedjax_edu.study.tables import number
 from fedjax_edu.study.task_run import TaskRun
@@ -45,7 +45,7 @@ def made_up(fold: int, seed: int) -> Result:
 def found(small, config, tmp_path_factory):
     folder, text = tmp_path_factory.mktemp("folds"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folds, "run_schools", lambda run, workdir, console, population: made_up(run.fold, run.seed))
+        patch.setattr(federations, "run_schools", lambda run, workdir, console, population: made_up(run.fold, run.seed))
         report = fe.study.run_folds(config, folder, seeds=2, folds=3, console=Console(file=text, width=200))
     return report, folder, text.getvalue()
 

@@ -1,9 +1,10 @@
-"""Eight studies of pupils in schools under one protocol: rows that are kept, inputs that a model may see, targets."""
+"""Studies under one protocol, eight of pupils in schools and one of courses: rows that are kept, inputs that a model may see, targets."""
 
 from collections.abc import Callable, Iterable
 
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.data.population import Population
+from fedjax_edu.data.studies.courses import courses_examples
 from fedjax_edu.data.studies.egsingle import egsingle_examples
 from fedjax_edu.data.studies.examples import ID_STRIDE, Examples, join
 from fedjax_edu.data.studies.gcse import gcse_examples
@@ -21,8 +22,10 @@ MAKERS: dict[str, tuple[str, Callable[[Population, Levels], Examples]]] = {  # s
     "scots": ("scotssec", SCOTS),
     "chem": ("chem97", CHEM),
     "gcse": ("gcsemv", gcse_examples),
+    "courses": ("ucla_f18", courses_examples),
 }
 STUDIES = tuple(MAKERS)
+K12 = STUDIES[:8]  # those of pupils in schools
 
 
 def join_studies(names: Iterable[str], load: Load, vocabulary: Callable[[str], Levels]) -> Population:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class Examples:
         groups: the input that holds ``sex``, ``ethnicity`` or ``ses``.
         classroom: number of the pupil's classroom within the school, int64 [n].
         series: for each numeric input that is one of several measurements of the same: what is measured, and how many records earlier.
+        texts: textual inputs by name, strings [n].
     """
 
     study: str
@@ -41,12 +43,14 @@ class Examples:
     groups: Mapping[str, str]
     classroom: np.ndarray
     series: Mapping[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
+    texts: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        """The inputs, numbers first; their names start with that of the study."""
+        """The inputs, numbers first, texts last; their names start with that of the study."""
         categories = [Feature(f"{self.study}.{name}", "category", tuple(self.levels[name]), study=self.study) for name in self.categories]
-        return (*map(self._number, self.numbers), *categories)
+        texts = [Feature(f"{self.study}.{name}", "text", study=self.study) for name in self.texts]
+        return (*map(self._number, self.numbers), *categories, *texts)
 
     def _number(self, name: str) -> Feature:
         series, lag = self.series.get(name, ("", 0))
@@ -84,14 +88,19 @@ def join(studies: Sequence[Examples], order: Sequence[str]) -> Population:
     numbers: dict[str, np.ndarray] = {}
     categories: dict[str, np.ndarray] = {}
     targets: dict[str, np.ndarray] = {}
+    texts: dict[str, np.ndarray] = {}
+    distinct: dict[str, list[str]] = {}
     for position, examples in enumerate(studies):
         prefix = f"{examples.study}."
+        for name, words in examples.texts.items():
+            known, places = np.unique(words.astype(str), return_inverse=True)
+            distinct[prefix + name], texts[prefix + name] = known.tolist(), spread(position, places, -1, np.int32)
         numbers |= {prefix + name: masked(position, prefix + name, values) for name, values in examples.numbers.items()}
         categories |= {prefix + name: spread(position, codes, -1, np.int32) for name, codes in examples.categories.items()}
         targets |= {prefix + name: masked(position, prefix + name, values) for name, values in examples.targets.items()}
-    present |= {name: codes >= 0 for name, codes in categories.items()}
+    present |= {name: codes >= 0 for name, codes in (categories | texts).items()}
     pupils = [examples.pupil + position * PUPIL_STRIDE for position, examples in enumerate(studies)]
-    arrays = {
+    arrays: dict[str, Any] = {
         "numbers": numbers,
         "categories": categories,
         "targets": targets,
@@ -99,9 +108,12 @@ def join(studies: Sequence[Examples], order: Sequence[str]) -> Population:
         "unit": np.concatenate(pupils)[rows].astype(np.int32),
         "classroom": np.concatenate([examples.classroom for examples in studies])[rows].astype(np.int32),
     }
+    if texts:
+        arrays["texts"] = texts
     names = [examples.study for examples in studies]
     own = np.array([names.index(order[id_ // ID_STRIDE]) for id_ in ids.tolist()], np.int32)
-    return Population.from_arrays(arrays, np.append(start, len(school)), ids=ids, attributes={"study": own}, schema=_schema(studies))
+    offsets, attributes = np.append(start, len(school)), {"study": own}
+    return Population.from_arrays(arrays, offsets, ids=ids, attributes=attributes, schema=_schema(studies), texts=distinct)
 
 
 def _schema(studies: Sequence[Examples]) -> Schema:

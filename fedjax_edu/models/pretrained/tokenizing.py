@@ -39,6 +39,23 @@ class WordPieces:
         """Writes the tokenizer back."""
         self._tokenizer.save(str(path))
 
+    def numbers(self, texts: Sequence[str], steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Word pieces of texts in the order given.
+
+        Args:
+            texts: any strings.
+            steps: word pieces that are kept of a text, its two marks included.
+
+        Returns:
+            (int32 [texts, steps], zeros after the last; how many each has, int32 [texts]).
+        """
+        pieces = [encoded.ids for encoded in self._tokenizer.encode_batch(list(texts))]
+        cut = [one if len(one) <= steps else [*one[: steps - 1], one[-1]] for one in pieces]
+        numbers = np.zeros((len(texts), steps), np.int32)
+        for row, one in enumerate(cut):
+            numbers[row, : len(one)] = one
+        return numbers, np.array([len(one) for one in cut], np.int32)
+
     def batches(self, texts: Sequence[str], together: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Texts of about the same length in batches.
 

@@ -1,4 +1,4 @@
-"""The multi-modal multi-task network: records and histories, experts, a head for each task."""
+"""The multi-modal multi-task network: records, histories and texts, experts, a head for each task."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,36 +8,57 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_edu.core.loss import Loss
+from fedjax_edu.core.modules import Selector
 from fedjax_edu.core.trees import Tree
-from fedjax_edu.data import Population
-from fedjax_edu.models.building import Binary, Regression, Size, m3t
+from fedjax_edu.data import Feature, Population
+from fedjax_edu.models.building import Binary, Regression, Sentences, Size, m3t
 from fedjax_edu.models.function import functional
 from fedjax_edu.models.losses import Wanted, make_loss
 from fedjax_edu.models.transformer import TransformerConfig
 from fedjax_edu.study.networks.contents import Contents
 from fedjax_edu.study.networks.network import Network
+from fedjax_edu.study.networks.words import words_of
 
 
 class MultiModal(Network):
-    """:func:`fedjax_edu.models.m3t` on records and histories.
+    """:func:`fedjax_edu.models.m3t` on records, histories and texts.
 
     Its arguments are those of :class:`fedjax_edu.models.TransformerConfig`, for the transformers of encoders and of the fusion, with
-    `width` of tokens and, instead of `layers`, `encoder_layers` and `fusion_layers`.
+    `width` of tokens, `texts` as :class:`fedjax_edu.study.config.TextsConfig` has them and, instead of `layers`, `encoder_layers` and
+    `fusion_layers`.
     """
 
     def _build(self, seed: int) -> Tree:
         self._contents = Contents(self.encoding)
         arguments = dict(self.arguments)
-        width, *layers = (arguments.pop(name) for name in ("width", "encoder_layers", "fusion_layers"))
+        width, texts, *layers = (arguments.pop(name) for name in ("width", "texts", "encoder_layers", "fusion_layers"))
+        self._texts = tuple(feature for feature in self.encoding.schema.features if feature.kind == "text" and texts["source"])
+        parts = self._contents.parts
+        if self._texts:
+            parts["text"] = Sentences(texts["source"], texts["rank"])
         encoders, fusion = (TransformerConfig(layers=count, **arguments) for count in layers)
         heads = {task.name: Binary() if task.binary else Regression() for task in self.encoding.schema.tasks}
-        self.model = m3t(self._contents.parts, heads, Size(width=width, encoders=encoders, fusion=fusion), seed)
+        self.model = m3t(parts, heads, Size(width=width, encoders=encoders, fusion=fusion), seed)
         self._apply, params = functional(self.model)
         return params
 
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """All numbers and categories, and texts where it reads them."""
+        return super().features + self._texts
+
+    @property
+    def frozen(self) -> Selector:
+        """The published weights."""
+        return "encoders.text.language" if self._texts else None
+
     def leaves(self, population: Population) -> dict[str, Any]:
         """``contents`` by modality."""
-        return {"contents": self._contents.of(population)}
+        contents = self._contents.of(population)
+        if self._texts:
+            encoder: Any = self.model.encoders["text"]
+            contents["text"] = words_of(population, self._texts, encoder.language.pieces, self.arguments["texts"]["pieces"])
+        return {"contents": contents}
 
     def loss(self, weights: np.ndarray) -> Callable[..., Loss]:
         """The sum of the tasks' losses, and what experts ask for."""

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from fedjax_edu.core.modules import Selector
 from fedjax_edu.core.trees import Tree
-from fedjax_edu.data import Population
+from fedjax_edu.data import Feature, Population
 from fedjax_edu.study.encoding import Encoding
 
 
@@ -37,6 +38,16 @@ class Network(abc.ABC):
     def tasks(self) -> list[str]:
         """Names of what it predicts, in the order of its outputs."""
         return [task.name for task in self.encoding.schema.tasks]
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The inputs that it reads: all numbers and categories."""
+        return self.encoding.schema.inputs
+
+    @property
+    def frozen(self) -> Selector:
+        """Which of its parameters nobody trains, as :func:`fedjax_edu.modules.assign` wants it."""
+        return None
 
     def rows(self, population: Population) -> Population:
         """A table's rows as the network trains on them: what it reads, and ``targets`` and ``present``, float32 [rows, tasks] each."""

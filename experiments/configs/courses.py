@@ -1,0 +1,21 @@
+"""Courses of a university: is it an upper-division one (number 100 or above)? Titles through MiniLM, whose weights stay, with low-rank matrices, and what kind of
+course it is; the clients are 131 subjects, a fifth of which is held out.
+
+    python -m experiments.train --config=experiments/configs/courses.py    # needs the extra `pretrained`
+    python -m experiments.folds --config=experiments/configs/courses.py --seeds=3
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs.m3t import get_config as m3t_config
+
+
+def get_config() -> ConfigDict:
+    config = m3t_config()
+    config.studies = ["courses"]
+    config.rounds, config.cohort, config.chunk = 60, 26, 10
+    config.saving.rounds = 30
+    config.model.texts = {"source": "minilm", "rank": 4, "pieces": 24}
+    federated = {"client_learning_rate": 0.1, "server_learning_rate": 0.02, "batch_size": 16}
+    config.federated = ConfigDict({**config.federated.to_dict(), **federated})
+    return config

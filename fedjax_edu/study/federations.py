@@ -1,0 +1,86 @@
+"""What a study trains in every fold with every seed: the federation that the others are compared with, and those beside it."""
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rich.rule import Rule
+
+from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.data import Population
+from fedjax_edu.study.config import SchoolsConfig
+from fedjax_edu.study.console import Printer
+from fedjax_edu.study.results import MODELS, Result, with_row
+from fedjax_edu.study.school_run import run_schools
+from fedjax_edu.study.schools import population_of, split
+
+
+class Federations:
+    """The federations of a study, ready to run.
+
+    Args:
+        main: the federation with everything that it is compared with.
+        beside: further federations by the name of their row, see :class:`fedjax_edu.study.StudyConfig`.
+        population: of all of them; None loads the studies that each names.
+
+    Raises:
+        ArgumentError: a row named like a model that there is.
+    """
+
+    def __init__(self, main: SchoolsConfig, beside: Mapping[str, Sequence[SchoolsConfig]], population: Population | None):
+        if taken := sorted(beside.keys() & MODELS.keys()):
+            raise ArgumentError("beside", taken[0], f"name the row otherwise than {', '.join(MODELS)}")
+        self.main, self.beside = main, {name: tuple(configs) for name, configs in beside.items()}
+        self._populations: dict[tuple[str, ...], Population] = {}
+        for config in (main, *itertools.chain.from_iterable(self.beside.values())):
+            if (studies := tuple(config.studies)) not in self._populations:
+                self._populations[studies] = population_of(config) if population is None else population
+
+    @property
+    def population(self) -> Population:
+        """Of the federation that the others are compared with."""
+        return self._populations[tuple(self.main.studies)]
+
+    def check(self, fold: int, seed: int) -> None:
+        """Splits as the runs will; arguments and errors of :func:`fedjax_edu.study.prepare`."""
+        for population in self._populations.values():
+            split(population, fold, seed, validation=self.main.validation)
+
+    def run(self, fold: int, seed: int, workdir: Path, console: Printer) -> Result:
+        """Runs all of one fold and seed, each in its folder.
+
+        Args:
+            fold: that is held out.
+            seed: of all of them.
+            workdir: holds ``fold1-seed0``, and ``fold1-seed0-NAME`` of a row, with a number where a row has several.
+            console: where progress and tables go.
+
+        Returns:
+            Of the main one, with the predictions of the others.
+        """
+        result = self._trained(self.main, fold, seed, workdir, "", console)
+        for (name, configs), ending in zip(self.beside.items(), file_names(self.beside).values(), strict=True):
+            numbered = [ending] if len(configs) == 1 else [f"{ending}-{number}" for number in range(1, len(configs) + 1)]
+            others = [self._trained(config, fold, seed, workdir, f"-{one}", console) for config, one in zip(configs, numbered, strict=True)]
+            result = with_row(result, name, others)
+        return result
+
+    def _trained(self, config: SchoolsConfig, fold: int, seed: int, workdir: Path, ending: str, console: Printer) -> Result:
+        console.print(Rule(f"fold {fold}, seed {seed}{ending.replace('-', ' ')}"))
+        run = dataclasses.replace(config, fold=fold, seed=seed, validation=self.main.validation)
+        return run_schools(run, workdir / f"fold{fold}-seed{seed}{ending}", console, population=self._populations[tuple(config.studies)])
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """Names of tasks or models as parts of names of files: short, of letters and digits, each another one.
+
+    >>> file_names(["star.math", "a/b", "a b"])
+    {'star.math': 'star-math', 'a/b': 'a-b', 'a b': 'a-b-2'}
+    """
+    found: dict[str, str] = {}
+    for position, name in enumerate(names):
+        plain = re.sub(r"[^\w-]+", "-", name)[:60]
+        found[name] = f"{plain}-{position}" if plain in found.values() else plain
+    return found
