@@ -51,10 +51,10 @@ types: $(DEV)  ## static types
 hooks: $(DEV)  ## run `make format types` before every commit
 	$(BIN)/pre-commit install
 
-constraints: $(DEV)  ## resolve the pinned versions anew for every Python
+constraints: $(DEV)  ## resolve the pinned versions anew for every Python; PyTorch, which the extra `pretrained` installs, is not among them
 	$(INSTALL) uv
 	for file in constraints/python*.txt; do version=$${file#constraints/python}; \
-	    $(BIN)/uv pip compile pyproject.toml --all-extras --python-version=$${version%.txt} --python-platform=x86_64-manylinux_2_31 \
+	    $(BIN)/uv pip compile pyproject.toml $(addprefix --extra=,cpu cuda tpu data study tracking readers dev) --python-version=$${version%.txt} --python-platform=x86_64-manylinux_2_31 \
 	        --no-annotate --no-header --upgrade --quiet --output-file=$$file; done
 
 clean:  ## remove what the other commands made, .venv included

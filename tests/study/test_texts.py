@@ -1,0 +1,94 @@
+"""Texts of a table in the study's multi-modal network: what is read, what is trained, and that it leaves and comes back the same."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+import fedjax_edu as fe
+from fedjax_edu.core.trees import named_leaves
+from fedjax_edu.data import Population
+from fedjax_edu.study.networks.words import words_of
+from fedjax_edu.study.training import Trained, Trainer
+from tests.models import small_bert
+from tests.study.test_networks import M3T
+
+pytest.importorskip("tokenizers")
+
+
+def frame() -> pd.DataFrame:
+    """Ten clients of twelve rows; some have neither of the two texts."""
+    random = np.random.default_rng(0)
+    titles = random.choice(["algebra of sets", "sets of sets", "of algebra", None], 120)
+    notes = random.choice(["sets", "", None, "algebra"], 120)
+    passed = np.array(["algebra" in (title or "") for title in titles])
+    school, age = np.repeat(np.arange(10), 12), random.normal(size=120)
+    return pd.DataFrame({"school": school, "age": age, "title": titles, "note": notes, "passed": passed.astype(int)})
+
+
+INPUTS = {"age": "number", "title": "text", "note": "text"}
+
+
+@pytest.fixture(scope="module")
+def table() -> Population:
+    return Population.from_table(frame(), client="school", tasks={"passed": "binary"}, inputs=INPUTS, say=None)
+
+
+@pytest.fixture(scope="module")
+def trained(table, config, tmp_path_factory):
+    texts = {"source": str(small_bert.write(tmp_path_factory.mktemp("bert"))), "rank": 2, "pieces": 7}
+    changes = {"model": M3T | {"texts": texts}, "tasks": {"default": dataclasses.asdict(next(iter(config.tasks.values())))}}
+    trainer = Trainer(fe.study.prepare(table, 1, 0), fe.study.SchoolsConfig.from_mapping(dataclasses.asdict(config) | changes))
+    engine, state = trainer.federation()
+    return Trained(engine, engine.run(state, rounds=2)[0], trainer)
+
+
+def pieces_of(trained):
+    return trained.trainer.network.model.encoders["text"].language.pieces
+
+
+def test_the_texts_of_a_row_are_read_one_after_another(table, trained):
+    pieces = pieces_of(trained)
+    features = tuple(feature for feature in table.schema.features if feature.kind == "text")
+    content = words_of(table, features, pieces, 7)
+    rows = frame()
+    for position in range(120):
+        texts = [text for text in rows.loc[position, ["title", "note"]] if isinstance(text, str) and text]
+        (expected,), (length,) = pieces.numbers([" ".join(texts)], 7)
+        assert content.present[position] == bool(texts)
+        if texts:
+            np.testing.assert_array_equal(content.values[position], expected)
+            assert content.lengths[position] == length
+
+
+def test_published_weights_stay_and_the_rest_is_trained(trained):
+    before, after = dict(named_leaves(trained.trainer.network.params)), dict(named_leaves(trained.state.params))
+    moved = {path for path, leaf in after.items() if not np.array_equal(leaf, before[path])}
+    assert not any(path.startswith("encoders.text.language") for path in moved)
+    assert any(path.startswith("lora.encoders.text.language") for path in moved)
+    assert "encoders.text.read.kernel" in moved
+    assert any(path.startswith("heads.passed") for path in moved)
+
+
+def test_exported_it_reads_new_tables(trained, tmp_path):
+    trainer = trained.trainer
+    model = fe.load_model(fe.export(trained.state, tmp_path / "model", network=trainer.network))
+    rows = frame()
+    found = model.predict(rows.drop(columns="passed"), say=None)
+    outputs = trainer.data.encoding.decode(trained.outputs(trainer.data.held_out))[:, 0]
+    np.testing.assert_allclose(found["passed probability"][trainer.data.held_out.rows], outputs, rtol=1e-5)
+    of_population = model.predict(trainer.data.population, say=None)
+    np.testing.assert_allclose(of_population["passed probability"], found["passed probability"], rtol=1e-6)
+    other = model.predict(rows.assign(title="sets of algebra"), say=None)
+    assert not np.allclose(other["passed probability"], found["passed probability"])
+    with pytest.raises(fe.errors.DataError, match="title: no such column, a text is expected"):
+        model.predict(rows.drop(columns="title"), say=None)
+
+
+def test_texts_are_not_read_unless_asked_for(table, config):
+    changes = {"model": M3T, "tasks": {"default": dataclasses.asdict(next(iter(config.tasks.values())))}}
+    trainer = Trainer(fe.study.prepare(table, 1, 0), fe.study.SchoolsConfig.from_mapping(dataclasses.asdict(config) | changes))
+    assert sorted(trainer.network.params["encoders"]) == ["tabular"]
+    assert len(jax.tree.leaves(trainer.network.leaves(table))) == 3
