@@ -7,7 +7,7 @@ SHELL := bash
 PYTHON   ?= python3
 PLATFORM ?= cpu
 ARGS     ?=
-CONFIG   ?= experiments/configs/$(if $(filter --csv=%,$(ARGS)),table,m3t).py
+CONFIG   ?= experiments/configs/$(if $(filter --csv%,$(ARGS)),table,m3t).py
 
 VERSION     := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 CONSTRAINTS := constraints/python$(VERSION).txt

@@ -1,4 +1,4 @@
-"""Predicts with a model that a federation left: ``python -m experiments.predict --model=runs/m3t/model --csv=new.csv``.
+"""Predicts with a model that a federation left: ``python -m experiments.predict --model=runs/mine/model --csv=new.csv``.
 
 Rows may be of any school, inputs may be missing, and targets need not be there. The table that it writes as CSV has the number of each
 row from 0, its client, and the prediction of each task, with a probability where that is yes or no.
@@ -24,7 +24,7 @@ def main() -> None:
     Raises:
         ConfigError: no model or no table is named, or predictions cannot be written where they should be.
     """
-    for flag, example in ((_MODEL, "runs/m3t/model"), (_CSV, "new.csv")):
+    for flag, example in ((_MODEL, "runs/mine/model"), (_CSV, "new.csv")):
         if not flag.value:
             raise fe.errors.ConfigError(flag.name, "nothing", f"name it: --{flag.name}={example}")
     if _OUT.value and Path(_OUT.value).resolve() == Path(_CSV.value).resolve():

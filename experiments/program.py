@@ -51,6 +51,8 @@ def _parse(argv: list[str]) -> list[str]:
         ConfigError: a field that the configuration file lacks.
     """
     names = {argument.lstrip("-").partition("=")[0] for argument in argv[1:]}
+    if not names & {"config", "csv", "help", "helpfull", "helpshort", "helpxml", "h", "?"}:
+        raise fe.errors.ConfigError("config", "nothing", "name a configuration file: --config=experiments/configs/m3t.py")
     added = [f"--config={OWN_TABLE}"] if "csv" in names and "config" not in names else []  # before its fields, which it makes known
     try:
         return app.parse_flags_with_usage([*argv[:1], *added, *argv[1:]])

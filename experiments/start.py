@@ -23,7 +23,10 @@ def start(work: Callable[[], object], parse: Callable[[list[str]], list[str]] = 
         work()
 
     try:
-        app.run(main, flags_parser=parse)  # study.Stopped passes: it is an exit code
+        app.run(main, flags_parser=parse)
+    except fe.study.Stopped:  # its exit code passes, and nothing is left to interrupt
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise
     except fe.errors.FedjaxEduError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from absl import flags
 from rich.console import Console
 
 import fedjax_edu as fe
-from experiments import tables
+from experiments import program, tables
 from experiments.program import run, run_folder
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder, in which an ended run goes on; runs/CONFIG unless given.")
@@ -16,6 +16,9 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Remove what WORKDIR has of a
 _CONSOLE = flags.DEFINE_enum("console", "progress", ["progress", "quiet", "json"], "What is printed; WORKDIR/log.txt has it all.")
 _TRACKERS = flags.DEFINE_list("trackers", [], f"Where else records of rounds go: {', '.join(fe.study.TRACKERS)}.")
 _PROFILE = flags.DEFINE_bool("profile", False, "First trace three rounds into WORKDIR/profile and say where their time goes.")
+
+for module in (tables, program):
+    flags.adopt_module_key_flags(module)  # for --help
 
 
 def train(config: fe.study.SchoolsConfig) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITE, FORMS, LINKS = "tests/algorithms/test_suite.py", "tests/algorithms/test_closed_forms.py", "tests/aggregation"
-EXPORTS, RUN = "tests/study/test_exporting.py", "tests/study/test_run.py"
+EXPORTS, RUN = "tests/study/test_exporting.py", "tests/study/run"
 
 
 class Mutant(NamedTuple):

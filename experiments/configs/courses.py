@@ -12,7 +12,7 @@ from experiments.configs.m3t import get_config as m3t_config
 
 def get_config() -> ConfigDict:
     config = m3t_config()
-    config.studies = ["courses"]
+    config.studies = ("courses",)
     config.rounds, config.cohort, config.chunk = 60, 26, 10
     config.saving.rounds = 30
     config.model.texts = {"source": "minilm", "rank": 4, "pieces": 24}

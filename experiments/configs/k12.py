@@ -14,7 +14,7 @@ from experiments.configs.schools import get_config as schools_config
 
 def get_config() -> ConfigDict:
     config = schools_config()
-    config.studies = ["hsb", "star", "egsingle", "bdf", "exam", "scots", "chem", "gcse"]
+    config.studies = ("hsb", "star", "egsingle", "bdf", "exam", "scots", "chem", "gcse")
     config.tasks.default = {"weight": 1.0, "intercept": 10.0, "slopes": 100.0, "classrooms": 10.0}
     config.cohort, config.rounds, config.lanes = 128, 300, 1  # a lane's parameters fit into the cache of a core, those of four do not
     config.saving.rounds = 50  # a few seconds

@@ -36,5 +36,5 @@ def get_config(kind: str = "experts") -> ConfigDict:
     config.tasks = ConfigDict({**config.tasks.to_dict(), **{name: {**config.tasks.default.to_dict(), "weight": 3.0} for name in RARE}})
     federated = {"algorithm": "fedadam", "arguments": {}, "client_learning_rate": 0.1, "server_learning_rate": 0.05, "clip": 5.0}
     config.federated = ConfigDict({**config.federated.to_dict(), **federated})
-    config.compared = ["local_ridge", "random_intercept", "boosting", "ridge", "constant"]
+    config.compared = ("local_ridge", "random_intercept", "boosting", "ridge", "constant")
     return config

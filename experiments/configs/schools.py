@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
             "fold": 1,
             "seed": 0,
             "validation": False,
-            "studies": ["hsb", "star"],
+            "studies": ("hsb", "star"),
             "rounds": 400,
             "cohort": 47,  # under a quarter of the training schools of every fold
             "chunk": 10,
@@ -59,7 +59,7 @@ def get_config() -> ConfigDict:
                 "clip": 0.0,
                 "concurrency": 0,
             },
-            "compared": ["pooled", "local_network", "local_ridge", "random_intercept", "boosting", "ridge", "constant"],
+            "compared": ("pooled", "local_network", "local_ridge", "random_intercept", "boosting", "ridge", "constant"),
             "pooled": {"epochs": 20, "batch_size": 64, "learning_rate": 0.2, "weight_decay": 0.0, "clip": 0.0},
             "local_only": {"epochs": 60, "batch_size": 32, "learning_rate": 0.1, "weight_decay": 0.003, "clip": 1.0},
         }

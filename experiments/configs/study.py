@@ -21,10 +21,10 @@ LEAST = 8
 def get_config() -> ConfigDict:
     together, dense = m3t_config(), m3t_config("dense")
     beside = {"M3T": [together], "M3T, dense": [dense], "M3T, study alone": [_alone(together, study) for study in SCHOOLS]}
-    rows = {f"federated {name}": [{**config.to_dict(), "compared": []} for config in configs] for name, configs in beside.items()}
+    rows = {f"federated {name}": [{**config.to_dict(), "compared": ()} for config in configs] for name, configs in beside.items()}
     return ConfigDict({"main": k12_config(), "beside": rows})
 
 
 def _alone(config: ConfigDict, study: str) -> ConfigDict:
-    changed: dict[str, Any] = {"studies": [study], "cohort": max(LEAST, config.cohort * SCHOOLS[study] // sum(SCHOOLS.values()))}
+    changed: dict[str, Any] = {"studies": (study,), "cohort": max(LEAST, config.cohort * SCHOOLS[study] // sum(SCHOOLS.values()))}
     return ConfigDict({**config.to_dict(), **changed})

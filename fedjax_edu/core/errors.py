@@ -48,12 +48,12 @@ class MissingDependencyError(FedjaxEduError, ImportError):
     """An optional package is needed for this call; the message carries the pip command."""
 
 
-def require(work: str, extra: str, *packages: str) -> None:
+def require(work: str, extra: str | None, *packages: str) -> None:
     """Makes sure that optional packages are installed, before any of the work that needs them.
 
     Args:
         work: what needs them, as errors call it.
-        extra: the extra of fedjax_edu that installs them.
+        extra: the extra of fedjax_edu that installs them; None: they are installed by their own names.
         *packages: names to import.
 
     Raises:
@@ -66,7 +66,8 @@ def require(work: str, extra: str, *packages: str) -> None:
     """
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise MissingDependencyError(f'{package}: not installed, and {work} needs it; pip install "fedjax_edu[{extra}]"')
+            wanted = package if extra is None else f'"fedjax_edu[{extra}]"'
+            raise MissingDependencyError(f"{package}: not installed, and {work} needs it; pip install {wanted}")
 
 
 class ConfigError(ArgumentError):

@@ -48,7 +48,7 @@ def model_card(schema: Schema | None, rounds: int, numbers: int, facts: CardFact
         "Data": _data(schema, facts),
         "Training": _training(rounds, numbers, facts),
         "Quality": _quality(schema, facts),
-        "Use and limits": USE if schema else "Parameters alone: what they compute is not in this folder.",
+        "Use and limits": USE.replace("ROWS", _rows(schema)) if schema else "Parameters alone: what they compute is not in this folder.",
         "Privacy": _privacy(schema, facts),
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
@@ -60,13 +60,18 @@ USE = """Meant for research on students whose records have the inputs above, and
 ```python
 import fedjax_edu as fe
 
-predictions = fe.load_model("FOLDER").predict("new.csv")
+predictions = fe.load_model("FOLDER").predict(ROWS)
 ```
 
 - It is the model that the federation shares. What a client learnt for itself, its own effects, stays with the client and is not in this
   folder; a client that trained and one that did not are predicted alike.
 - Inputs may be missing; a level that the model has not seen counts as missing.
 - It says what is likely, not why. Do not decide about a student by it alone, and test it on your own students first, in every group."""
+
+
+def _rows(schema: Schema) -> str:
+    """An example of what the model reads: a table does not say which of several studies a row is of."""
+    return '"new.csv"' if len(schema.studies) == 1 else f"fe.data.load_studies({list(schema.studies)})"
 
 
 def _front_matter(schema: Schema | None) -> str:

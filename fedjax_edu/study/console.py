@@ -20,7 +20,7 @@ class Printer(Protocol):
 
 
 class Logged:
-    """Prints, and adds what it prints to a file.
+    """Prints, and adds what it prints to a file, once the file's folder is known to be the run's own.
 
     Args:
         printer: that people see.
@@ -29,6 +29,13 @@ class Logged:
 
     def __init__(self, printer: Printer, path: Path):
         self._printer, self._path, self._heard = printer, path, True
+        self._held: list[tuple[tuple[Any, ...], dict[str, Any]]] | None = []
+
+    def begin(self) -> None:
+        """Writes what was printed so far, and from now on at once."""
+        held, self._held = self._held or [], None
+        for objects, style in held:
+            self._write(objects, style)
 
     def print(self, *objects: Any, **style: Any) -> None:
         """As :class:`Printer` says; a run goes on when nobody hears it any more, its terminal or pipe gone."""
@@ -37,6 +44,12 @@ class Logged:
                 self._printer.print(*objects, **style)
             except (OSError, SystemExit):  # Rich exits on a broken pipe
                 self._heard = False
+        if self._held is None:
+            self._write(objects, style)
+        else:
+            self._held.append((objects, style))
+
+    def _write(self, objects: tuple[Any, ...], style: dict[str, Any]) -> None:
         if is_first():
             with self._path.open("a") as file:
                 Console(file=file, width=LOG_WIDTH).print(*objects, **style)

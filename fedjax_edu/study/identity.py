@@ -28,7 +28,7 @@ def identity(population: Population, params: Tree, seed: int, config: Any) -> di
         ConfigError: a field that JSON has no value for.
     """
     described = _flat("config", to_json(config)) | {"seed": seed}
-    described |= {"data.clients": population.num_clients, "data.examples": population.num_examples, "data.digest": _digest(population)}
+    described |= {"data.clients": population.num_clients, "data.examples": population.num_examples, "data.digest": digest(population)}
     return described | {f"params.{name}": f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in named_leaves(params)}
 
 
@@ -43,13 +43,13 @@ def _flat(name: str, value: Any) -> dict[str, Any]:
     return {} if value is None else {name: value}
 
 
-def _digest(population: Population) -> str:
+def digest(population: Population) -> str:
     """Of who is there with how many rows, and of the rows: of long leaves some stand for all; those that a loader reads are not read."""
-    digest = hashlib.blake2b(digest_size=8)
+    found = hashlib.blake2b(digest_size=8)
     parts = [("offsets", population.offsets), ("ids", population.ids), *named_leaves(population.attributes)]
     if not population.loaded:
         parts += named_leaves(population.arrays)
     for name, leaf in parts:
-        digest.update(f"{name} {leaf.dtype}{list(leaf.shape)}".encode())
-        digest.update(np.ascontiguousarray(leaf[:: max(1, len(leaf) // ROWS)]).tobytes())
-    return digest.hexdigest()
+        found.update(f"{name} {leaf.dtype}{list(leaf.shape)}".encode())
+        found.update(np.ascontiguousarray(leaf[:: max(1, len(leaf) // ROWS)]).tobytes())
+    return found.hexdigest()

@@ -47,7 +47,7 @@ class Profile:
         """Prints a table."""
         busy = sum(self.seconds.values())
         table = Table(title="\nWhere a round's time goes", title_justify="left", title_style="bold")
-        for column, side in (("part", "left"), ("ms a round", "right"), ("share", "right"), ("what it is", "left")):
+        for column, side in (("part", "left"), ("ms a round, all devices", "right"), ("share", "right"), ("what it is", "left")):
             table.add_column(column, justify=side)  # type: ignore[arg-type]
         for part, words in WORDS.items():
             seconds = self.seconds[part]

@@ -166,6 +166,7 @@ class Run:
         state = self.engine.init(self._params, self._seed) if newest is None else self._restore(checkpoints, newest)
         self.folder.write_json(IDENTITY, self._identity)  # nothing of the folder has changed where it is refused
         meet("the run folder is claimed")
+        self._console.begin()
         rewind(self.folder, int(state.round))
         self.folder.append(STARTS, [{"round": int(state.round), **origin()}])
         if newest is not None:

@@ -16,6 +16,7 @@ from fedjax_edu.study.card import CardFacts
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.console import LOG, Logged, Printer, standard_output
 from fedjax_edu.study.exporting import check_folder, export
+from fedjax_edu.study.identity import digest
 from fedjax_edu.study.processes import is_first
 from fedjax_edu.study.profiling import profile
 from fedjax_edu.study.provenance import versions
@@ -85,7 +86,8 @@ def run_schools(
             return {one.task.name: one.score("federated") for one in collect(data, data.held_out, {"federated": predictions})}
 
         columns = {feature.name: feature.kind for feature in data.encoding.schema.features}
-        told = {name: value for name, value in dataclasses.asdict(config).items() if name != "saving"} | {"inputs": columns}
+        told = {name: value for name, value in dataclasses.asdict(config).items() if name != "saving"}
+        told |= {"inputs": columns, "rows": digest(population)}  # those of the tests too, on which its scores depend
         run = Run(
             engine,
             trainer.network.params,

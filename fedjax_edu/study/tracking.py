@@ -101,7 +101,7 @@ def wandb(project: str = "fedjax_edu", **settings: Any) -> Tracker:
     Raises:
         MissingDependencyError: wandb is missing.
     """
-    require("the Weights & Biases tracker", "wandb", "wandb")
+    require("the Weights & Biases tracker", None, "wandb")
     return Tracker(partial(_wandb, project, settings))
 
 
@@ -124,7 +124,7 @@ def mlflow(experiment: str = "fedjax_edu", **settings: Any) -> Tracker:
     Raises:
         MissingDependencyError: mlflow is missing.
     """
-    require("the MLflow tracker", "mlflow", "mlflow")
+    require("the MLflow tracker", None, "mlflow")
     return Tracker(partial(_mlflow, experiment, settings))
 
 

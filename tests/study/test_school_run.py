@@ -33,7 +33,7 @@ def lines(path):
 
 
 def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "log.txt"}
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_folder_holds_everything(finished):
@@ -173,6 +173,20 @@ def test_another_configuration_is_refused(small, finished, config):
     before = contents(folder)
     with pytest.raises(fe.errors.CheckpointError, match=r"config\.rounds was 3 and is 2"):
         run.run_schools(dataclasses.replace(config, rounds=2), folder, Console(quiet=True))
+    assert contents(folder) == before
+
+
+def test_other_rows_of_a_test_are_another_run(small, finished, config, population):
+    """Held-out schools train nobody, but the records of the rounds have their scores."""
+    _, folder, _ = finished
+    before = contents(folder)
+    fold = fe.study.prepare(population, config.fold, config.seed)
+    scores = population.arrays["targets"]["hsb.mach"].copy()
+    mine = population.arrays["present"]["hsb.mach"][fold.held_out.rows]
+    scores[fold.held_out.rows[np.flatnonzero(mine)[0]]] += 1
+    arrays = {**population.arrays, "targets": {**population.arrays["targets"], "hsb.mach": scores}}
+    with pytest.raises(fe.errors.CheckpointError, match=r"config\.rows was"):
+        run.run_schools(config, folder, Console(quiet=True), population=dataclasses.replace(population, arrays=arrays))
     assert contents(folder) == before
 
 

@@ -117,5 +117,7 @@ def test_what_is_printed_is_kept(tmp_path):
     text = io.StringIO()
     printer = Logged(Console(file=text, width=140), tmp_path / "log.txt")
     printer.print("round 1", style="bold")
+    assert not (tmp_path / "log.txt").exists()  # the folder may be another run's
+    printer.begin()
     printer.print("round 2")
     assert (tmp_path / "log.txt").read_text() == text.getvalue() == "round 1\nround 2\n"
