@@ -40,8 +40,8 @@ def run(kind: type[Configuration], work: Callable[[Configuration], object]) -> N
 
 def run_folder() -> str:
     """The folder of a run whose flags name none: ``runs/m3t-dense`` for ``experiments/configs/m3t.py:dense``."""
-    configuration = config_flags.get_config_filename(flags.FLAGS["config"])
-    return f"runs/{Path(configuration.replace('.py:', '-')).stem}"
+    file, _, kind = config_flags.get_config_filename(flags.FLAGS["config"]).partition(".py")
+    return "runs/" + re.sub(r"[^\w.-]+", "-", Path(file).name + kind)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -51,14 +51,16 @@ def _parse(argv: list[str]) -> list[str]:
         ConfigError: a field that the configuration file lacks.
     """
     names = {argument.lstrip("-").partition("=")[0] for argument in argv[1:]}
-    if not names & {"config", "csv", "help", "helpfull", "helpshort", "helpxml", "h", "?"}:
+    if not names & {"config", "csv", "help", "helpfull", "helpshort", "helpxml", "h", "?", "flagfile"}:
         raise fe.errors.ConfigError("config", "nothing", "name a configuration file: --config=experiments/configs/m3t.py")
     added = [f"--config={OWN_TABLE}"] if "csv" in names and "config" not in names else []  # before its fields, which it makes known
     try:
         return app.parse_flags_with_usage([*argv[:1], *added, *argv[1:]])
     except AttributeError as error:
         given = dict(argument.lstrip("-").split("=", 1) for argument in argv if re.match(r"--?config\.[\w.]+=", argument))
-        unknown = next(field for field in given if re.search(rf"\b{field.split('.')[-1]}\b", str(error)))
+        found = (field for field in given if re.search(rf"\b{field.split('.')[-1]}\b", str(error)))
+        if (unknown := next(found, None)) is None:  # its value is another word of the command line
+            raise fe.errors.ConfigError("config", " ".join(argv[1:]), f"use --config.FIELD=VALUE with a known field: {error}") from error
         hint = re.search(r"Did you mean .*\?", str(error))
         remedy = f"remove it, or use a field of the configuration file. {hint[0] if hint else ''}".strip()
         raise fe.errors.ConfigError(unknown, given[unknown], remedy) from error

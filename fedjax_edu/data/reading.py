@@ -1,7 +1,9 @@
 """Whatever holds a table, as a pandas frame: a file, a frame, or an object that turns into one."""
 
 import csv
+import lzma
 import os
+import tarfile
 import zipfile
 import zlib
 from collections import Counter
@@ -86,7 +88,7 @@ def _read_file(path: Path, encoding: str) -> "pd.DataFrame":
         return pd.read_csv(path, sep=separator, encoding=encoding, low_memory=False)
     except LookupError as error:
         raise ArgumentError("encoding", encoding, "use one that Python knows, for example 'latin-1'") from error
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ImportError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise DataError(str(path), str(error), "pass a file that can be unpacked and read") from error
     except UnicodeDecodeError as error:
         wrong = f"byte {error.object[error.start]:#04x}, which is no {encoding}"

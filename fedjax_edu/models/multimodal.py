@@ -74,11 +74,12 @@ class M3T(nnx.Module):
         for modality, content in contents.items():
             parts[modality], said = _encoded(self.encoders[modality], content)
             report |= {f"encoders.{modality}.{name}": routed for name, routed in said.items()}
-        pooled = [task for task, head in self.heads.items() if not isinstance(head, NextResponseHead)]
+        heads = {task: self.heads[task] for task in self.heads}  # by key: a task may be called like one of a dictionary's methods
+        pooled = [task for task, head in heads.items() if not isinstance(head, NextResponseHead)]
         representations, said = self.fusion(parts, pooled, domain)
         report |= {f"fusion.{name}": routed for name, routed in said.items()}
-        outputs = {task: self.heads[task](representation) for task, representation in representations.items()}
-        for task, head in self.heads.items():
+        outputs = {task: heads[task](representation) for task, representation in representations.items()}
+        for task, head in heads.items():
             if isinstance(head, NextResponseHead):
                 outputs[task] = head(parts["sequence"], contents["sequence"].values.items)
         return Answers(outputs, report)

@@ -100,7 +100,7 @@ def _data(schema: Schema | None, facts: CardFacts | None) -> str:
         others = f"; {clients:,} other clients with {rows:,} rows were held out" if clients else ""
         paragraphs.append(f"{facts.clients:,} clients trained on {facts.rows:,} rows of theirs{others}. The records' period is unknown.")
     if schema is not None:
-        inputs = tuple((feature.name, feature.kind, _detail(feature)) for feature in schema.inputs)
+        inputs = tuple((feature.name, feature.kind, _detail(feature)) for feature in schema.features)
         paragraphs.append(f"A client is one value of `{schema.client}`. The inputs:")
         paragraphs.append(Table("", ("input", "kind", "levels or unit"), inputs).markdown().strip())
     return "\n\n".join(paragraphs) or "Not recorded."

@@ -1,5 +1,6 @@
 """Checkpoints: the whole state of a run, written beside its training, each complete or not there at all."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -63,9 +64,10 @@ class Checkpoints:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._beside.shutdown()
-        self._manager.close()
+        with writing(self.folder) if kind is None else contextlib.suppress(Exception):  # the first error is the one to tell
+            self._manager.close()
 
     def _open(self) -> Any:
         import orbax.checkpoint as ocp  # takes a second to import

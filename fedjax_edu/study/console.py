@@ -1,11 +1,12 @@
 """What a run tells people: one process of all speaks, and what it says is also kept in a file."""
 
-from pathlib import Path
+import io
 from typing import Any, Protocol
 
 from rich.console import Console
 
 from fedjax_edu.study.processes import is_first
+from fedjax_edu.study.run_folder import RunFolder
 
 LOG = "log.txt"  # of a run folder
 LOG_WIDTH = 140
@@ -20,15 +21,15 @@ class Printer(Protocol):
 
 
 class Logged:
-    """Prints, and adds what it prints to a file, once the file's folder is known to be the run's own.
+    """Prints, and adds what it prints to the log of a run folder, once the folder is known to be the run's own.
 
     Args:
         printer: that people see.
-        path: of the file.
+        folder: of the run.
     """
 
-    def __init__(self, printer: Printer, path: Path):
-        self._printer, self._path, self._heard = printer, path, True
+    def __init__(self, printer: Printer, folder: RunFolder):
+        self._printer, self._folder, self._heard = printer, folder, True
         self._held: list[tuple[tuple[Any, ...], dict[str, Any]]] | None = []
 
     def begin(self) -> None:
@@ -50,9 +51,9 @@ class Logged:
             self._held.append((objects, style))
 
     def _write(self, objects: tuple[Any, ...], style: dict[str, Any]) -> None:
-        if is_first():
-            with self._path.open("a") as file:
-                Console(file=file, width=LOG_WIDTH).print(*objects, **style)
+        text = io.StringIO()
+        Console(file=text, width=LOG_WIDTH).print(*objects, **style)
+        self._folder.append_text(LOG, text.getvalue())
 
 
 def standard_output() -> Console:

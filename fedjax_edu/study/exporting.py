@@ -1,5 +1,6 @@
 """The folder in which a trained model leaves: tensors, what they mean, and a card for people."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -75,7 +76,7 @@ def export(
         raise ArgumentError("state", f"{state.members} runs", "export one of them: state.member(0)")
     place = check_folder(folder)
     exported = ExportedModel(processes.fetch(state.params), network)
-    card = model_card(exported.schema, int(state.round), sum(np.size(leaf) for leaf in jax.tree.leaves(exported.params)), facts)
+    card = model_card(_read(exported), int(state.round), sum(np.size(leaf) for leaf in jax.tree.leaves(exported.params)), facts)
     if is_first():
         _replace(place, lambda new: _write(new, exported, card))
     return place
@@ -106,6 +107,12 @@ def load_model(folder: str | os.PathLike[str]) -> ExportedModel:
         return ExportedModel(params)
     encoding = Encoding(_meant(place / SCHEMA, Schema.from_json), _meant(place / SCALES, Standardiser.from_json))
     return ExportedModel(params, _network(place / CONFIG, encoding, config["model"]))
+
+
+def _read(exported: ExportedModel) -> Schema | None:
+    """The schema without the inputs that the network does not read."""
+    network = exported.network
+    return None if network is None else dataclasses.replace(network.encoding.schema, features=network.features)
 
 
 def _network(path: Path, encoding: Encoding, described: Mapping[str, Any]) -> Network:

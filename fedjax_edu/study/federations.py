@@ -10,6 +10,8 @@ from rich.rule import Rule
 
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.data import Population
+from fedjax_edu.data.standardiser import schema_of
+from fedjax_edu.study.choice import make_algorithm
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.console import Printer
 from fedjax_edu.study.results import MODELS, Result, with_row
@@ -26,17 +28,37 @@ class Federations:
         population: of all of them; None loads the studies that each names.
 
     Raises:
-        ArgumentError: a row named like a model that there is.
+        ArgumentError: a row named like a model that there is, without a federation, with a task twice, or with one that the main
+            federation does not have.
+        ConfigError: a task without an entry, an unknown algorithm or arguments that are not its own.
     """
 
     def __init__(self, main: SchoolsConfig, beside: Mapping[str, Sequence[SchoolsConfig]], population: Population | None):
-        if taken := sorted(beside.keys() & MODELS.keys()):
-            raise ArgumentError("beside", taken[0], f"name the row otherwise than {', '.join(MODELS)}")
-        self.main, self.beside = main, {name: tuple(configs) for name, configs in beside.items()}
+        if taken := sorted(beside.keys() & {*MODELS, *MODELS.values()}):
+            raise ArgumentError("beside", taken[0], f"name the row otherwise than {', '.join(MODELS.values())}")
+        if empty := [name for name, configs in beside.items() if isinstance(configs, SchoolsConfig) or not configs]:
+            raise ArgumentError("beside", empty[0], "give the row a list of one federation or more")
+        self.main = main
+        self.beside = {name: tuple(configs) for name, configs in beside.items()}
         self._populations: dict[tuple[str, ...], Population] = {}
         for config in (main, *itertools.chain.from_iterable(self.beside.values())):
             if (studies := tuple(config.studies)) not in self._populations:
                 self._populations[studies] = population_of(config) if population is None else population
+            config.of_tasks(schema_of(self._populations[studies]).tasks)
+            make_algorithm(lambda *_: 0.0, config.federated, config.rounds)  # for what it refuses
+        for name, configs in self.beside.items():
+            self._check_tasks(name, configs)
+        endings = [f"{name} {number}" for name, configs in self.beside.items() for number in range(1, len(configs) + 1)]
+        self._endings = dict(zip(endings, file_names(endings).values(), strict=True))
+
+    def _check_tasks(self, name: str, configs: Sequence[SchoolsConfig]) -> None:
+        """What a row predicts, the main federation does too, and each task once."""
+        of = {studies: [task.name for task in schema_of(population).tasks] for studies, population in self._populations.items()}
+        found = [task for config in configs for task in of[tuple(config.studies)]]
+        if repeated := sorted({task for task in found if found.count(task) > 1}):
+            raise ArgumentError(f"beside.{name}", f"{repeated[0]} in two federations", "let one of them have the task")
+        if strange := sorted(set(found) - set(of[tuple(self.main.studies)])):
+            raise ArgumentError(f"beside.{name}", strange[0], "name tasks that the main federation has")
 
     @property
     def population(self) -> Population:
@@ -54,16 +76,16 @@ class Federations:
         Args:
             fold: that is held out.
             seed: of all of them.
-            workdir: holds ``fold1-seed0``, and ``fold1-seed0-NAME`` of a row, with a number where a row has several.
+            workdir: holds ``fold1-seed0``, and ``fold1-seed0-NAME-1`` and so on of a row.
             console: where progress and tables go.
 
         Returns:
             Of the main one, with the predictions of the others.
         """
         result = self._trained(self.main, fold, seed, workdir, "", console)
-        for (name, configs), ending in zip(self.beside.items(), file_names(self.beside).values(), strict=True):
-            numbered = [ending] if len(configs) == 1 else [f"{ending}-{number}" for number in range(1, len(configs) + 1)]
-            others = [self._trained(config, fold, seed, workdir, f"-{one}", console) for config, one in zip(configs, numbered, strict=True)]
+        for name, configs in self.beside.items():
+            endings = [self._endings[f"{name} {number}"] for number in range(1, len(configs) + 1)]
+            others = [self._trained(config, fold, seed, workdir, f"-{one}", console) for config, one in zip(configs, endings, strict=True)]
             result = with_row(result, name, others)
         return result
 
@@ -80,7 +102,8 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
     {'star.math': 'star-math', 'a/b': 'a-b', 'a b': 'a-b-2'}
     """
     found: dict[str, str] = {}
-    for position, name in enumerate(names):
+    for name in names:
         plain = re.sub(r"[^\w-]+", "-", name)[:60]
-        found[name] = f"{plain}-{position}" if plain in found.values() else plain
+        others = (f"{plain}-{number}" for number in itertools.count(2))
+        found[name] = next(one for one in (plain, *itertools.islice(others, len(found) + 1)) if one not in found.values())
     return found

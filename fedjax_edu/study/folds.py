@@ -61,7 +61,7 @@ def run_folds(
         workdir: holds ``fold1-seed0`` and so on, ``folds.json``, ``report.md``, the folder ``tables`` with each table as CSV and LaTeX, and
             a reliability plot for each binary task.
         beside: further federations by the name of their row in the tables, see :class:`fedjax_edu.study.StudyConfig`; their folders are
-            ``fold1-seed0-NAME``.
+            ``fold1-seed0-NAME-1``.
         seeds: how many seeds, from the configuration's own upwards.
         folds: how many of the five folds, from the first.
         population: made from tables; None loads the studies that the configuration names.

@@ -49,6 +49,8 @@ def digest(population: Population) -> str:
     parts = [("offsets", population.offsets), ("ids", population.ids), *named_leaves(population.attributes)]
     if not population.loaded:
         parts += named_leaves(population.arrays)
+    for name, known in sorted(population.texts.items()):
+        found.update("\0".join((name, *known)).encode(errors="surrogatepass"))
     for name, leaf in parts:
         found.update(f"{name} {leaf.dtype}{list(leaf.shape)}".encode())
         found.update(np.ascontiguousarray(leaf[:: max(1, len(leaf) // ROWS)]).tobytes())

@@ -13,7 +13,7 @@ from fedjax_edu.core.trees import Tree
 from fedjax_edu.engine import Engine, Info, State
 from fedjax_edu.engine.checks import check_params
 from fedjax_edu.study.checkpoints import Checkpoints, differences
-from fedjax_edu.study.console import LOG, Logged, Printer, standard_output
+from fedjax_edu.study.console import Logged, Printer, standard_output
 from fedjax_edu.study.identity import identity
 from fedjax_edu.study.processes import meet, most_of_all
 from fedjax_edu.study.provenance import origin
@@ -94,7 +94,7 @@ class Run:
         self._saving, self._report, self._score = saving, check_integer("report", report), score
         self._trackers, self._overwrite = tuple(trackers), overwrite
         printer = console or standard_output()
-        self._console = printer if isinstance(printer, Logged) else Logged(printer, self.folder.path / LOG)
+        self._console = printer if isinstance(printer, Logged) else Logged(printer, self.folder)
         self._logs: list[Callable[[Mapping[str, Any]], None]] = []  # where trackers take records while it trains
 
     def train(self, rounds: int, requests: Requests | None = None) -> tuple[State, History]:
@@ -149,6 +149,16 @@ class Run:
             self.folder.remove(*FILES)
             self._overwrite = False
             meet("the run folder is empty")
+        self.check()
+
+    def check(self) -> None:
+        """Refuses a folder of another run, and changes nothing.
+
+        Raises:
+            CheckpointError: it is, and is not to be overwritten.
+        """
+        if self._overwrite:
+            return
         found = self.folder.read_json(IDENTITY)
         if found is not None and found != self._identity:
             self._refuse(IDENTITY, found)
@@ -166,8 +176,8 @@ class Run:
         state = self.engine.init(self._params, self._seed) if newest is None else self._restore(checkpoints, newest)
         self.folder.write_json(IDENTITY, self._identity)  # nothing of the folder has changed where it is refused
         meet("the run folder is claimed")
-        self._console.begin()
         rewind(self.folder, int(state.round))
+        self._console.begin()
         self.folder.append(STARTS, [{"round": int(state.round), **origin()}])
         if newest is not None:
             self._console.print(f"goes on after round {newest}, from {checkpoints.folder}", highlight=False, markup=False)

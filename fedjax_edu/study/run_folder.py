@@ -89,8 +89,9 @@ class RunFolder:
         self.write_text(name, json.dumps(to_json(value), indent=2, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """Writes a file, replacing it as a whole."""
+        """Writes a file, replacing it as a whole; errors of :meth:`append`."""
         if is_first():
+            self.check_ours()
             target = self.path / name
             unfinished = target.with_suffix(".unfinished")
             with writing(target):
@@ -103,14 +104,23 @@ class RunFolder:
         Raises:
             CheckpointError: it cannot be written, or the folder has been removed since it was locked, and may be another run's by now.
         """
+        self.append_text(name, "".join(json.dumps(to_json(line), allow_nan=False) + "\n" for line in lines))
+
+    def append_text(self, name: str, text: str) -> None:
+        """Adds text to a file; errors of :meth:`append`."""
         if is_first():
-            self._check_ours()
+            self.check_ours()
             with writing(self.path / name), (self.path / name).open("a") as file:
-                file.write("".join(json.dumps(to_json(line), allow_nan=False) + "\n" for line in lines))
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())  # what a checkpoint counts on must outlive the machine
 
-    def _check_ours(self) -> None:
+    def check_ours(self) -> None:
+        """Refuses to go on in a folder that was removed, and may have been made again by others, since it was locked.
+
+        Raises:
+            CheckpointError: it was.
+        """
         lock = self.path / LOCK
         if self._lock is None or (lock.exists() and os.path.samestat(os.fstat(self._lock.fileno()), lock.stat())):
             return

@@ -14,7 +14,7 @@ from fedjax_edu.engine import State
 from fedjax_edu.study import baselines, plots, report
 from fedjax_edu.study.card import CardFacts
 from fedjax_edu.study.config import SchoolsConfig
-from fedjax_edu.study.console import LOG, Logged, Printer, standard_output
+from fedjax_edu.study.console import Logged, Printer, standard_output
 from fedjax_edu.study.exporting import check_folder, export
 from fedjax_edu.study.identity import digest
 from fedjax_edu.study.processes import is_first
@@ -23,13 +23,15 @@ from fedjax_edu.study.provenance import versions
 from fedjax_edu.study.records import History
 from fedjax_edu.study.results import MODELS, Result, collect, over_tasks, task_result
 from fedjax_edu.study.run import Run
-from fedjax_edu.study.run_folder import RunFolder
+from fedjax_edu.study.run_folder import RunFolder, writing
 from fedjax_edu.study.schools import SchoolData, Side, population_of, prepare
 from fedjax_edu.study.stopping import Requests, leave, stoppable
 from fedjax_edu.study.tracking import Tracker
 from fedjax_edu.study.training import Personalised, Trained, Trainer
 
 MODEL = "model"  # the folder of the model that a run leaves
+FIGURES = tuple(f"{name}.{suffix}" for name in ("learning_curve", "schools") for suffix in ("png", "pdf", "svg"))
+RESULTS = ("config.json", "versions.json", "schema.json", "scaling.json", "final.json", "metrics.parquet", "profile", MODEL, *FIGURES)
 
 
 def run_schools(
@@ -70,7 +72,7 @@ def run_schools(
     """
     require("the school study", "study", "matplotlib", "pandas", "pyarrow", "safetensors", "sklearn")
     folder = RunFolder(workdir)
-    console = Logged(console or standard_output(), folder.path / LOG)
+    console = Logged(console or standard_output(), folder)
     check_folder(folder.path / MODEL)
     with folder.locked(), stoppable(console) as requests:
         population = population_of(config) if population is None else population
@@ -78,14 +80,12 @@ def run_schools(
         console.print(_describe(data), highlight=False)
         trainer = Trainer(data, config)
         engine, start = trainer.federation()
-        if profiled:
-            profile(engine, start, folder.path / "profile").show(console)
 
         def score(state: State) -> dict[str, float]:
             predictions = _decoded(data, Trained(engine, state, trainer), data.held_out)
             return {one.task.name: one.score("federated") for one in collect(data, data.held_out, {"federated": predictions})}
 
-        columns = {feature.name: feature.kind for feature in data.encoding.schema.features}
+        columns = {feature.name: " ".join((feature.kind, *feature.levels)) for feature in data.encoding.schema.features}
         told = {name: value for name, value in dataclasses.asdict(config).items() if name != "saving"}
         told |= {"inputs": columns, "rows": digest(population)}  # those of the tests too, on which its scores depend
         run = Run(
@@ -101,6 +101,11 @@ def run_schools(
             console=console,
             overwrite=overwrite,
         )
+        run.check()
+        if overwrite:
+            folder.remove(*RESULTS)
+        if profiled:
+            profile(engine, start, folder.path / "profile").show(console)
         state, history = run.train(config.rounds, requests)
         folder.write_json("config.json", config)
         folder.write_json("versions.json", versions())
@@ -109,6 +114,8 @@ def run_schools(
         predictions, icc = _compare(trainer, Trained(engine, state, trainer), console, requests)
         result = _result(data, config, predictions, icc, history)
         _leave(folder, trainer, state, result, history)
+        if asked := requests.signal:  # while the last baseline was fitted, or since
+            leave(asked, int(state.round), console)
     report.show(result, console)
     console.print(f"Everything is in {Path(workdir)}, the model in {Path(workdir) / MODEL}.", highlight=False, markup=False)
     return result
@@ -117,7 +124,7 @@ def run_schools(
 def _leave(folder: RunFolder, trainer: Trainer, state: State, result: Result, history: History) -> None:
     """The result, the model and what is drawn."""
     data, config = trainer.data, trainer.config
-    folder.write_json("final.json", result.summary())
+    folder.write_json("final.json", result.summary())  # finds out whether the folder is still this run's
     export(
         state,
         folder.path / MODEL,
@@ -125,9 +132,15 @@ def _leave(folder: RunFolder, trainer: Trainer, state: State, result: Result, hi
         facts=_facts(data, config, result),
     )
     if is_first():
-        history.to_pandas().to_parquet(folder.path / "metrics.parquet")
-        plots.learning_curve(folder.path / "learning_curve.png", history, result)
-        plots.schools(folder.path / "schools.png", result.predictions["held_out"], result.predictions["within"], result)
+        with writing(folder.path):
+            _draw(folder.path, result, history)
+
+
+def _draw(folder: Path, result: Result, history: History) -> None:
+    """The records as a table, and figures."""
+    history.to_pandas().to_parquet(folder / "metrics.parquet")
+    plots.learning_curve(folder / "learning_curve.png", history, result)
+    plots.schools(folder / "schools.png", result.predictions["held_out"], result.predictions["within"], result)
 
 
 Outputs = dict[str, dict[str, np.ndarray]]  # test -> model -> [rows, tasks] in raw units

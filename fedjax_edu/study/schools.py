@@ -123,7 +123,7 @@ def prepare(population: Population, fold: int, seed: int, *, validation: bool = 
 def split(population: Population, fold: int, seed: int, *, validation: bool = False) -> tuple[Population, Population, Population]:
     """The rows of training pupils, of their schools' other pupils, and of whole other schools; arguments and errors of :func:`prepare`."""
     if all(feature.kind == "text" for feature in schema_of(population).features):
-        raise ArgumentError("population", "texts alone as inputs", "add a number or a category: the study's models read no texts")
+        raise ArgumentError("population", "texts alone as inputs", "add a number or a category: baselines read no texts")
     train, within, held_out = _split(_index(population), fold, seed)
     if validation:
         train, within, held_out = _split(train, fold=1, seed=seed + 1)

@@ -12,7 +12,7 @@ from fedjax_edu.data.studies import STUDIES
 from fedjax_edu.data.studies.examples import join
 from fedjax_edu.study import federations
 from fedjax_edu.study.config import SchoolsConfig, StudyConfig
-from fedjax_edu.study.results import Result
+from fedjax_edu.study.results import Result, with_row
 from fedjax_edu.study.schools import raw_targets, split
 from fedjax_edu.study.task_run import TaskRun
 from tests.study.small import TASKS
@@ -26,7 +26,7 @@ def of_study(examples_tasks, fold, seed, error):
 
 
 @pytest.fixture
-def ran(monkeypatch, config):
+def ran(monkeypatch, config, studies):
     """Runs that are made up: what a federation of given studies predicts is off by a tenth for each of its rounds."""
     folders = []
 
@@ -37,7 +37,8 @@ def ran(monkeypatch, config):
         return Result(one.fold, one.seed, one.rounds, 0, 0, {}, None, {}, predictions)
 
     monkeypatch.setattr(federations, "run_schools", run)
-    monkeypatch.setattr(federations, "population_of", lambda one: one.studies)
+    named = {examples.study: examples for examples in studies}
+    monkeypatch.setattr(federations, "population_of", lambda one: join([named[study] for study in one.studies], STUDIES))
     return folders
 
 
@@ -52,7 +53,7 @@ def trained(config, rows, workdir):
 def test_each_row_has_the_predictions_of_its_own_runs(ran, config, tmp_path):
     rows = {"M3T, dense": [beside(config, 1, "hsb", "star")], "alone": [beside(config, 2, "star"), beside(config, 4, "hsb")]}
     result = trained(config, rows, tmp_path)
-    assert ran == ["fold2-seed7", "fold2-seed7-M3T-dense", "fold2-seed7-alone-1", "fold2-seed7-alone-2"]
+    assert ran == ["fold2-seed7", "fold2-seed7-M3T-dense-1", "fold2-seed7-alone-1", "fold2-seed7-alone-2"]
     for runs in result.predictions.values():
         for run in runs:
             off = {name: abs(values[0] - run.targets[0]) for name, values in run.models.items()}
@@ -67,8 +68,9 @@ def test_a_task_that_no_run_of_a_row_has_stays_without_the_row(ran, config, tmp_
 
 
 def test_a_task_that_two_runs_of_a_row_have_is_refused(ran, config, tmp_path):
-    with pytest.raises(fe.errors.DataError, match=r"^alone.star.math: got 2 runs; "):
-        trained(config, {"alone": [beside(config, 2, "star"), beside(config, 2, "star")]}, tmp_path)
+    result = trained(config, {}, tmp_path)
+    with pytest.raises(fe.errors.DataError, match=r"^alone.hsb.mach: got 2 runs; "):
+        with_row(result, "alone", [result, result])
 
 
 def test_predictions_of_other_rows_are_refused(ran, config, tmp_path, monkeypatch):
@@ -87,9 +89,33 @@ def test_predictions_of_other_rows_are_refused(ran, config, tmp_path, monkeypatc
         trained(config, {"M3T": [beside(config, 2, "hsb", "star")]}, tmp_path)
 
 
-def test_a_row_named_like_a_model_is_refused(config):
-    with pytest.raises(fe.errors.ArgumentError, match=r"^beside: got ridge; "):
-        federations.Federations(config, {"ridge": [config]}, None)
+WRONG = {
+    "name of a model": ({"ridge": ["hsb"]}, {}, "beside: got ridge; "),
+    "title of a model": ({"gradient boosting": ["hsb"]}, {}, "beside: got gradient boosting; "),
+    "no federation": ({"none": []}, {}, "beside: got none; give the row a list of one federation or more"),
+    "a task twice": ({"twice": ["star", "star"]}, {}, "beside.twice: got star.leaves in two federations; "),
+    "unknown algorithm": ({"row": ["star"]}, {"algorithm": "fedall"}, "federated.algorithm: got fedall; "),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_rows_that_cannot_be_run_are_refused_before_any_work(ran, config, case):
+    rows, changes, message = WRONG[case]
+    other = dataclasses.replace(config, federated=dataclasses.replace(config.federated, **changes))
+    with pytest.raises(fe.errors.ArgumentError) as error:
+        federations.Federations(config, {name: [beside(other, 1, study) for study in studies] for name, studies in rows.items()}, None)
+    assert str(error.value).startswith(message)
+    assert ran == []
+
+
+def test_a_row_may_not_have_tasks_of_its_own(ran, config):
+    with pytest.raises(fe.errors.ArgumentError, match=r"^beside.more: got star.leaves; name tasks that the main federation has"):
+        federations.Federations(beside(config, 1, "hsb"), {"more": [beside(config, 1, "star")]}, None)
+
+
+def test_folders_of_rows_are_different():
+    names = federations.file_names(["a b", "a-b-2", "a/b", "a b "])
+    assert len(set(names.values())) == 4
 
 
 @pytest.mark.parametrize("fold", [1, 4])

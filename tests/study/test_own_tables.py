@@ -1,5 +1,6 @@
 """Somebody's own table under the school protocol: what cannot be run is refused before anything trains, what can be is not."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import fedjax_edu as fe
-from fedjax_edu.study import baselines, folds, report
+from fedjax_edu.study import baselines, federations, report
 from fedjax_edu.study.results import Score, TaskResult, collect
 from fedjax_edu.study.schools import groups_of, prepare
 
@@ -82,7 +83,8 @@ def test_numbers_that_name_a_group_are_its_labels():
 
 
 def test_a_fold_that_there_is_not_is_refused_before_any_is_run(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(folds, "run_schools", lambda *args, **options: pytest.fail("a fold was run"))
+    config = dataclasses.replace(config, tasks={"default": config.tasks["hsb_mach"]})
+    monkeypatch.setattr(federations, "run_schools", lambda *args, **options: pytest.fail("a fold was run"))
     with pytest.raises(fe.errors.ArgumentError, match=r"^fold: got 4; use 1 .. 3"):
         fe.study.run_folds(config, tmp_path, population=make([30] * 3))
     some = make(tasks={"score": "regression", "goal": "regression"}, goal=lambda table: np.where(last(table), np.nan, table["ses"]))

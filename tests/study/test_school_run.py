@@ -168,6 +168,36 @@ def test_ctrl_c_saves_and_the_same_call_goes_on(small, finished, config, tmp_pat
     assert [start["round"] for start in lines(tmp_path / "starts.jsonl")] == [0, 2, 3]
 
 
+def test_a_signal_during_the_last_baseline_ends_a_study_of_folds(small, config, tmp_path, monkeypatch):
+    """Everything of the first fold is written, and the second does not begin."""
+    original = run.baselines.constant
+
+    def interrupting(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return original(*arguments)
+
+    monkeypatch.setattr(run.baselines, "constant", interrupting)
+    quick = dataclasses.replace(config, rounds=1, compared=["constant"])
+    with pytest.raises(fe.study.Stopped) as stopped:
+        fe.study.run_folds(quick, tmp_path, folds=2, console=Console(quiet=True))
+    assert stopped.value.code == 143
+    assert (tmp_path / "fold1-seed0" / "final.json").exists()
+    assert not (tmp_path / "fold2-seed0").exists()
+
+
+def test_overwriting_removes_results_too(small, config, tmp_path, monkeypatch):
+    quick = dataclasses.replace(config, rounds=1, compared=[])
+    run.run_schools(quick, tmp_path, Console(quiet=True))
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run.Run, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.run_schools(quick, tmp_path, Console(quiet=True), overwrite=True)
+    assert not {path.name for path in tmp_path.iterdir()} & set(run.RESULTS)
+
+
 def test_another_configuration_is_refused(small, finished, config):
     _, folder, _ = finished
     before = contents(folder)

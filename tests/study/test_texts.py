@@ -1,6 +1,7 @@
 """Texts of a table in the study's multi-modal network: what is read, what is trained, and that it leaves and comes back the same."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import fedjax_edu as fe
 from fedjax_edu.core.trees import named_leaves
 from fedjax_edu.data import Population
+from fedjax_edu.study.identity import digest
 from fedjax_edu.study.networks.words import words_of
 from fedjax_edu.study.training import Trained, Trainer
 from tests.models import small_bert
@@ -92,3 +94,27 @@ def test_texts_are_not_read_unless_asked_for(table, config):
     trainer = Trainer(fe.study.prepare(table, 1, 0), fe.study.SchoolsConfig.from_mapping(dataclasses.asdict(config) | changes))
     assert sorted(trainer.network.params["encoders"]) == ["tabular"]
     assert len(jax.tree.leaves(trainer.network.leaves(table))) == 3
+
+
+def test_texts_are_part_of_what_a_run_is(table):
+    """Those of test rows too: positions of texts stay when a text changes."""
+    titles = tuple("another" if text == "of algebra" else text for text in table.texts["title"])
+    changed = dataclasses.replace(table, texts={**table.texts, "title": titles})
+    assert digest(changed) != digest(table)
+
+
+def test_the_card_names_the_texts_that_are_read(trained, tmp_path):
+    folder = fe.export(trained.state, tmp_path / "model", network=trained.trainer.network)
+    assert re.search(r"\| title +\| text", (folder / "README.md").read_text())
+
+
+def test_a_long_text_costs_its_own_length(table, trained):
+    """As an array of equally long strings, this table would take 40 GB."""
+    rows, long = 10_000, "sets " * 200_000
+    places = np.zeros(rows, np.int32)
+    places[0] = 1
+    arrays = {"texts": {"title": places}}
+    whole = Population.from_arrays(arrays, [0, rows], texts={"title": ("of algebra", long)})
+    feature = next(feature for feature in table.schema.features if feature.name == "title")
+    content = words_of(whole, (feature,), pieces_of(trained), 7)
+    np.testing.assert_array_equal(content.lengths[:3], [7, 4, 4])

@@ -14,6 +14,7 @@ from rich.console import Console
 import fedjax_edu as fe
 from fedjax_edu.study import Run, Tracker, json_lines, tensorboard
 from fedjax_edu.study.console import Logged
+from fedjax_edu.study.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def test_mlflow_continues_its_run(engine, tmp_path):
 
 def test_what_is_printed_is_kept(tmp_path):
     text = io.StringIO()
-    printer = Logged(Console(file=text, width=140), tmp_path / "log.txt")
+    printer = Logged(Console(file=text, width=140), RunFolder(tmp_path))
     printer.print("round 1", style="bold")
     assert not (tmp_path / "log.txt").exists()  # the folder may be another run's
     printer.begin()

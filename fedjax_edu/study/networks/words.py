@@ -27,10 +27,11 @@ def words_of(population: Population, features: tuple[Feature, ...], pieces: Word
     for feature in features:
         places = population.arrays["texts"][feature.name]
         there = places >= 0
-        known = np.array([*population.texts[feature.name], ""], dtype=object)[places]
+        known = np.array([*population.texts.get(feature.name, ()), ""], dtype=object)[places]
         texts = np.where(present & there, texts + "\n" + known, np.where(there, known, texts))
         present |= there
-    distinct, owner = np.unique(texts.astype(str), return_inverse=True)
-    numbers, lengths = pieces.numbers(distinct.tolist(), steps)
+    distinct: dict[str, int] = {}
+    owner = np.array([distinct.setdefault(text, len(distinct)) for text in texts.tolist()])
+    numbers, lengths = pieces.numbers(list(distinct), steps)
     kept: Any = lengths[owner]
     return Content(numbers[owner], present, kept)

@@ -175,3 +175,16 @@ def test_a_refused_start_is_not_in_the_log_of_the_run(halfway, engine):
     with pytest.raises(fe.errors.CheckpointError):
         make(halfway, engine, config={"rate": 2}).train(ROUNDS)
     assert (halfway / "log.txt").read_bytes() == log
+
+
+def test_a_removed_folder_is_not_written_to_at_all(engine, tmp_path):
+    """Neither results nor the log: both may be another run's by now."""
+    run = make(tmp_path / "run", engine)
+    with run.folder.locked():
+        run.train(2)
+        shutil.rmtree(run.folder.path)
+        run.folder.path.mkdir()
+        for write in (lambda: run.folder.write_text("final.json", "{}"), lambda: run.folder.append_text("log.txt", "round 3")):
+            with pytest.raises(fe.errors.CheckpointError, match="the folder was removed while it was going on"):
+                write()
+        assert not list(run.folder.path.iterdir())
