@@ -131,7 +131,50 @@ MUTANTS = (
         "features[rows, place] = place",
         "tests/study/test_networks.py",
     ),
-    Mutant("run: a removed folder is written to", "study/run_folder.py", "            self._check_ours()\n", "", RUN, "removed"),
+    Mutant(
+        "run: a removed folder is written to",
+        "study/run_folder.py",
+        "            self.check_ours()\n            with writing(self.path / name)",
+        "            with writing(self.path / name)",
+        RUN,
+        "removed",
+    ),
+    Mutant(
+        "run: results of a removed folder are written",
+        "study/run_folder.py",
+        "self.check_ours()\n            target",
+        "target",
+        RUN,
+        "removed",
+    ),
+    Mutant("run: a refused start is logged", "study/console.py", "if self._held is None:", "if True:", RUN, "log"),
+    Mutant(
+        "run: texts are no part of it", "study/identity.py", "sorted(population.texts.items())", "()", "tests/study/test_texts.py", "part"
+    ),
+    Mutant(
+        "study: a signal in the last baseline is forgotten",
+        "study/school_run.py",
+        "        if asked := requests.signal:  # while",
+        "        if asked := None:  # while",
+        "tests/study/test_school_run.py",
+        "last_baseline",
+    ),
+    Mutant(
+        "study: overwriting leaves results",
+        "study/school_run.py",
+        "            folder.remove(*RESULTS)",
+        "            pass",
+        "tests/study/test_school_run.py",
+        "overwriting",
+    ),
+    Mutant(
+        "study: rows of other schools pass",
+        "study/results.py",
+        "if not same or",
+        "if",
+        "tests/study/test_federations.py",
+        "other_rows",
+    ),
     Mutant(
         "run: threads share a folder", "study/run_folder.py", "self._owner == threading.get_ident()", "self._owner", RUN, "second_thread"
     ),
