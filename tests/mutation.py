@@ -147,7 +147,14 @@ MUTANTS = (
         RUN,
         "removed",
     ),
-    Mutant("run: a refused start is logged", "study/console.py", "if self._held is None:", "if True:", RUN, "log"),
+    Mutant(
+        "run: a refused start is logged",
+        "study/console.py",
+        "if self._held is None:",
+        "if True:",
+        "tests/study/test_tracking.py",
+        "printed",
+    ),
     Mutant(
         "run: texts are no part of it", "study/identity.py", "sorted(population.texts.items())", "()", "tests/study/test_texts.py", "part"
     ),
