@@ -104,6 +104,6 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
         plain = re.sub(r"[^\w-]+", "-", name)[:60]
-        others = (f"{plain}-{number}" for number in itertools.count(2))
-        found[name] = next(one for one in (plain, *itertools.islice(others, len(found) + 1)) if one not in found.values())
+        candidates = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
+        found[name] = next(one for one in candidates if one not in found.values())
     return found

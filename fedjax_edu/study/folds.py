@@ -68,9 +68,10 @@ def run_folds(
         console: where progress and tables go; None is standard output.
 
     Raises:
-        ArgumentError: seeds or folds out of range, a row named like a model that there is, a fold that the population cannot be split
-            into, or a folder that cannot be written.
-        DataError: a task that a side of some fold lacks, or that two federations of one row have.
+        ArgumentError: seeds or folds out of range, a row that :class:`fedjax_edu.study.federations.Federations` refuses, a fold that the
+            population cannot be split into, or a folder that cannot be written.
+        ConfigError: a task without an entry, an unknown algorithm or arguments that are not its own.
+        DataError: a task that a side of some fold lacks.
     """
     if folds not in range(1, FOLDS + 1):
         raise ArgumentError("folds", folds, f"use 1 .. {FOLDS}")
