@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 MOST_LEVELS = 64  # a column of words with more distinct values is a text
 FEW_ROWS = 20  # below that, distinct values say nothing
 _LOST = 0.01  # share of a column's deviation by which a number may be rounded
-_NESTED = "has lists, or other cells that are no single number or word"
+_SPELT_OTHERWISE = r"[+-]?[0-9]+(\.[0-9]*)?|true|TRUE|false|FALSE"
+NESTED = "has lists, or other cells that are no single number or word"
 _NAMES_SOMEBODY = re.compile(r"(^|[_\W])(id|ids|uuid|guid|key|index|nr|no)$|[a-z]I[dD]$|^unnamed: ", re.IGNORECASE)
 
 
@@ -96,14 +97,35 @@ def as_numbers(values: "pd.Series") -> np.ndarray:
 
 
 def as_words(values: "pd.Series") -> "pd.Series":
-    """The values of a column as stripped strings, missing where empty; 1.0 is written 1."""
+    """The values of a column as stripped strings, missing where empty.
+
+    A cell's word is its own, whatever type its column was read as: "1", "1.0" and "01" are 1, "true" is True.
+    """
     import pandas as pd
 
-    if pd.api.types.is_float_dtype(values):
-        whole = values.dropna()
-        values = values.astype("Int64") if (whole == whole.round()).all() and (whole.abs() < 2.0**63).all() else values
     words = values.astype("string").str.strip()
-    return words.mask(words == "")
+    if pd.api.types.is_integer_dtype(values):
+        return words
+    found = words.str.fullmatch(_SPELT_OTHERWISE).fillna(False)
+    spelt = {word: _spelt(word) for word in words[found].unique()}
+    return words.mask(found, words[found].map(spelt)).mask(words == "")
+
+
+def _spelt(word: str) -> str:
+    if word[-1] in "eE":
+        return word.capitalize()
+    whole, _, fraction = word.lstrip("+-").partition(".")
+    size = ".".join(filter(None, [whole.lstrip("0") or "0", fraction.rstrip("0")]))
+    return f"-{size}" if word[0] == "-" and size != "0" else size
+
+
+def nested(values: "pd.Series") -> bool:
+    """Whether cells of a column are lists or other things that are no single number or word."""
+    import pandas as pd
+
+    if not (pd.api.types.is_object_dtype(values) or isinstance(values.dtype, pd.ArrowDtype)):
+        return pd.api.types.is_complex_dtype(values)
+    return not values.dropna().map(pd.api.types.is_scalar).all()
 
 
 def loses_digits(numbers: np.ndarray) -> bool:
@@ -112,6 +134,18 @@ def loses_digits(numbers: np.ndarray) -> bool:
     with np.errstate(over="ignore"):
         moved = np.abs(known.astype(np.float32) - known).max(initial=0.0)
     return bool(moved > _LOST * known.std()) if known.size and np.ptp(known) else False
+
+
+def check_digits(name: str, values: "pd.Series") -> None:
+    """Refuses numbers that float32 cannot tell apart.
+
+    Raises:
+        DataError: with the range of the numbers.
+    """
+    numbers = as_numbers(values)
+    if loses_digits(numbers):
+        low, high = np.nanmin(numbers), np.nanmax(numbers)
+        raise DataError(name, f"numbers from {low} to {high}", "subtract a constant or divide by one first: float32 keeps seven digits")
 
 
 def _check_roles(roles: Mapping[str, Iterable[str]], frame: "pd.DataFrame") -> None:
@@ -123,17 +157,9 @@ def _check_roles(roles: Mapping[str, Iterable[str]], frame: "pd.DataFrame") -> N
                 raise ArgumentError(role, name, f"use a column of the table: {', '.join(map(repr, frame.columns))}")
             if name in used:
                 raise ArgumentError(role, name, "use a column once: as client, unit, classroom, task or input")
-            if _nested(frame[name]):
-                raise DataError(f"{role}, column {name!r}", _NESTED, "give it one number or word a row")
+            if nested(frame[name]):
+                raise DataError(f"{role}, column {name!r}", NESTED, "give it one number or word a row")
             used.add(name)
-
-
-def _nested(values: "pd.Series") -> bool:
-    import pandas as pd
-
-    if not (pd.api.types.is_object_dtype(values) or isinstance(values.dtype, pd.ArrowDtype)):
-        return pd.api.types.is_complex_dtype(values)
-    return not values.dropna().map(pd.api.types.is_scalar).all()
 
 
 def _feature(name: str, values: "pd.Series", kind: str | None) -> Feature:
@@ -142,6 +168,8 @@ def _feature(name: str, values: "pd.Series", kind: str | None) -> Feature:
         raise ArgumentError(f"inputs.{name}", kind, f"use one of {', '.join(GROUP_OF)}")
     if kind == "number" and (strange := values[values.notna() & np.isnan(as_numbers(values))]).size:
         raise DataError(f"inputs.{name}", f"{strange.iloc[0]!r} in row {strange.index[0]}", "use numbers, or call it a category or a text")
+    if kind == "number":
+        check_digits(f"inputs.{name}", values)
     return Feature(name, kind, levels=_levels(values) if kind == "category" else ())  # type: ignore[arg-type]
 
 
@@ -169,8 +197,8 @@ def _levels(values: "pd.Series") -> tuple[str, ...]:
 
 def _useless(name: str, values: "pd.Series") -> str | None:
     """Why a column is no input: nothing in it, or it names somebody, from whom a model would learn by heart."""
-    if _nested(values):
-        return _NESTED
+    if nested(values):
+        return NESTED
     known = values.dropna()
     distinct = known.nunique()
     if distinct < 2:
@@ -204,6 +232,7 @@ def _task(name: str, values: "pd.Series", kind: str) -> Task:
         raise DataError(f"tasks.{name}", f"{known.nunique()} distinct values", "predict a column that varies")
     if not task.binary:
         if np.isfinite(as_numbers(known)).all():
+            check_digits(f"tasks.{name}", known)
             return task
         strange = known[~np.isfinite(as_numbers(known))]
         raise DataError(f"tasks.{name}", f"{strange.iloc[0]!r} in row {strange.index[0]}", "use numbers, or call the task binary")

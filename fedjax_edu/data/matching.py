@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedjax_edu.core.errors import ArgumentError, DataError
-from fedjax_edu.data.inference import as_numbers, as_words
+from fedjax_edu.data.inference import NESTED, as_numbers, as_words, nested
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.schema import GROUP_OF, Feature, Schema
 from fedjax_edu.data.standardiser import schema_of
@@ -44,7 +44,9 @@ def match_frame(frame: "pd.DataFrame", schema: Schema, read: tuple[Feature, ...]
     if len(schema.studies) > 1:
         raise ArgumentError("table", "a table", f"pass a Population: the model joins the studies {', '.join(schema.studies)}")
     wanted = Schema(schema.client, read, ())
-    found = [_as_found(feature, frame[feature.name]) for feature in wanted.features if feature.name in frame.columns]
+    there = [feature for feature in wanted.features if feature.name in frame.columns]
+    _refuse("table", [f"{feature.name}: {NESTED}" for feature in there if nested(frame[feature.name])])
+    found = [_as_found(feature, frame[feature.name]) for feature in there]
     differences = wanted.differences(Schema(schema.client, tuple(found), ()))
     _refuse("table", differences + [_strange(frame[one.name]) for one in found if one.kind == "text" and one not in read])
     population = populate(frame.assign(**{schema.client: 0}), wanted, targets=False)

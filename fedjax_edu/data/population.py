@@ -155,7 +155,8 @@ class Population:
     ) -> "Population":
         """A population from a table with a row for each example; says what it takes each column for.
 
-        Numbers, categories and texts are kept apart, and what is missing is masked: :class:`fedjax_edu.data.Schema` describes the
+        Numbers, categories and texts are kept apart, and what is missing is masked, the words NA, None, null and their like among it,
+        wherever the table comes from; 1, 1.0 and 01 are one category. :class:`fedjax_edu.data.Schema` describes the
         leaves. Columns that cannot help are left out, and said so: constant ones, and identifiers, from which a model would learn by
         heart. Scales stay those of the table; :class:`fedjax_edu.data.Standardiser` changes them.
 

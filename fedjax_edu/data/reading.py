@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 PARQUET = (".parquet", ".pq")
+MISSING = frozenset(
+    ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"]
+    + ["N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"]
+)  # words that stand for no value, those of pandas.read_csv, wherever a table comes from
 
 
 def read_frame(table: Any, encoding: str = "utf-8") -> "pd.DataFrame":
-    """A table as a frame with unique column names and rows numbered from 0.
+    """A table as a frame with unique column names and rows numbered from 0; words such as NA and None are missing, as empty cells are.
 
     Args:
         table: path of a CSV, TSV (both may be compressed) or Parquet file; a pandas frame; a mapping of columns; or whatever has
@@ -46,6 +50,8 @@ def read_frame(table: Any, encoding: str = "utf-8") -> "pd.DataFrame":
         frame = table.to_pandas()
     else:
         raise ArgumentError("table", table, "pass a path, a pandas frame, a mapping of columns, or an object with to_pandas()")
+    if frame.columns.nlevels > 1:
+        raise DataError("table", f"column names of {frame.columns.nlevels} levels", "give every column one name")
     _check_columns(frame.columns)
     if frame.empty:
         raise DataError("table", f"{len(frame.columns)} columns and no row", "pass a table with rows")
@@ -62,12 +68,24 @@ def _read_columns(table: Mapping[Any, Any]) -> "pd.DataFrame":
 
 
 def _without_blanks(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """The frame with cells of nothing but white space missing, as empty ones of a file are."""
+    """The frame with cells missing that hold white space, or a word for no value, alone."""
     import pandas as pd
 
-    words = [name for name in frame if pd.api.types.is_object_dtype(frame[name]) or pd.api.types.is_string_dtype(frame[name])]
-    blank = {name: frame[name].map(lambda cell: isinstance(cell, str) and not cell.strip()) for name in words}
-    return frame.assign(**{name: frame[name].mask(rows) for name, rows in blank.items() if rows.any()})
+    return pd.DataFrame({name: _known(frame[name]) for name in frame})
+
+
+def _known(values: "pd.Series") -> "pd.Series":
+    import pandas as pd
+
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values.cat.remove_categories([level for level in values.cat.categories if _says_nothing(level)])
+    if not (pd.api.types.is_object_dtype(values) or pd.api.types.is_string_dtype(values)):
+        return values
+    return values.mask(values.map(_says_nothing).astype(bool))
+
+
+def _says_nothing(cell: Any) -> bool:
+    return isinstance(cell, str) and cell.strip() in MISSING
 
 
 def _read_file(path: Path, encoding: str) -> "pd.DataFrame":
@@ -85,7 +103,7 @@ def _read_file(path: Path, encoding: str) -> "pd.DataFrame":
         # two rows, since pandas would take the surplus of a longer second one for a name of the row, and move all columns
         head = pd.read_csv(path, sep=separator, encoding=encoding, header=None, nrows=2, dtype=str, keep_default_na=False)
         _check_columns(head.iloc[0])
-        return pd.read_csv(path, sep=separator, encoding=encoding, low_memory=False)
+        return pd.read_csv(path, sep=separator, encoding=encoding, low_memory=False, keep_default_na=False, na_values=sorted(MISSING))
     except LookupError as error:
         raise ArgumentError("encoding", encoding, "use one that Python knows, for example 'latin-1'") from error
     except (OSError, EOFError, ImportError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile) as error:
@@ -93,6 +111,8 @@ def _read_file(path: Path, encoding: str) -> "pd.DataFrame":
     except UnicodeDecodeError as error:
         wrong = f"byte {error.object[error.start]:#04x}, which is no {encoding}"
         raise DataError(str(path), wrong, "say how the file is encoded, for example encoding='latin-1'") from error
+    except UnicodeError as error:
+        raise ArgumentError("encoding", encoding, f"use one for whole files, for example 'latin-1' ({error})") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
         raise DataError(str(path), str(error), f"use one header row, and as many values separated by {separator!r} in every row") from error
 

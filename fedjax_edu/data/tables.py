@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedjax_edu.core.errors import DataError
-from fedjax_edu.data.inference import as_numbers, as_words, infer_schema, loses_digits
+from fedjax_edu.data.inference import as_numbers, as_words, infer_schema
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.reading import read_frame
 from fedjax_edu.data.schema import GROUP_OF, Schema
@@ -54,8 +54,7 @@ def populate(frame: "pd.DataFrame", schema: Schema, *, targets: bool = True) -> 
     for feature in schema.features:
         values = frame[feature.name]
         if feature.kind == "number":
-            numbers = as_numbers(values)
-            present, encoded = np.isfinite(numbers), _single(f"inputs.{feature.name}", numbers)
+            encoded, present = _single(as_numbers(values))
         elif feature.kind == "category":
             encoded = _level_codes(values, feature.levels)
             present = encoded >= 0
@@ -67,10 +66,9 @@ def populate(frame: "pd.DataFrame", schema: Schema, *, targets: bool = True) -> 
     if targets:
         arrays["targets"] = {}
         for task in schema.tasks:
-            values = _level_codes(frame[task.name], task.levels).astype(np.float64) if task.binary else as_numbers(frame[task.name])
-            present = (values >= 0) if task.binary else np.isfinite(values)
-            arrays["targets"][task.name] = _single(f"tasks.{task.name}", np.where(present, values, np.nan))
-            arrays["present"][task.name] = present
+            codes = _level_codes(frame[task.name], task.levels) if task.binary else None
+            numbers = as_numbers(frame[task.name]) if codes is None else np.where(codes >= 0, codes, np.nan)
+            arrays["targets"][task.name], arrays["present"][task.name] = _single(numbers)
     leaves: dict[str, Any] = {
         group: {name: values[order] for name, values in columns.items()} for group, columns in arrays.items() if columns
     }
@@ -108,12 +106,12 @@ def _missing(present: np.ndarray) -> str:
     return "" if present.all() else f"{(~present).mean():.1%} missing"
 
 
-def _single(name: str, numbers: np.ndarray) -> np.ndarray:
-    """float32, 0 where there is none."""
-    if loses_digits(numbers):
-        low, high = np.nanmin(numbers), np.nanmax(numbers)
-        raise DataError(name, f"numbers from {low} to {high}", "subtract a constant or divide by one first: float32 keeps seven digits")
-    return np.where(np.isfinite(numbers), numbers, 0.0).astype(np.float32)
+def _single(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(float32, 0 where there is none; where there is one). A number beyond float32 is none, as an infinity is."""
+    with np.errstate(over="ignore"):
+        single = numbers.astype(np.float32)
+    present = np.isfinite(single)
+    return np.where(present, single, np.float32(0)), present
 
 
 def _codes(values: "pd.Series", role: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -13,13 +13,14 @@ import jax
 import numpy as np
 
 from fedjax_edu.core.errors import ArgumentError, DataError, require
-from fedjax_edu.core.trees import Tree, named_leaves
+from fedjax_edu.core.modules import assign
+from fedjax_edu.core.trees import Tree, named_leaves, path_name
 from fedjax_edu.data import Schema, Standardiser
 from fedjax_edu.engine import State, processes
 from fedjax_edu.study.card import CARD, CardFacts, model_card
 from fedjax_edu.study.encoding import Encoding
 from fedjax_edu.study.exported import ExportedModel, check_tensors, specs
-from fedjax_edu.study.networks import NETWORKS, Network
+from fedjax_edu.study.networks import LANGUAGE, NETWORKS, Network
 from fedjax_edu.study.processes import is_first
 from fedjax_edu.study.provenance import versions
 from fedjax_edu.study.run_folder import to_json
@@ -27,7 +28,7 @@ from fedjax_edu.study.run_folder import to_json
 VERSION = 1
 FORMAT = "fedjax_edu model"
 CONFIG, TENSORS, SCHEMA, SCALES = "config.json", "model.safetensors", "schema.json", "scaling.json"
-FILES = {CONFIG, TENSORS, SCHEMA, SCALES, CARD}
+FILES = {CONFIG, TENSORS, SCHEMA, SCALES, CARD, LANGUAGE}
 DAMAGED = "copy the folder once more, or export the model again"
 
 Value = TypeVar("Value")
@@ -43,7 +44,8 @@ def export(
     """Writes a federation's parameters to a folder that anybody can load without it.
 
     The folder receives ``model.safetensors`` (arrays by dotted path), ``config.json``, a model card ``README.md``, and with a `network`
-    also ``schema.json`` and ``scaling.json``, after which :func:`load_model` predicts. It appears whole or not at all. What
+    also ``schema.json`` and ``scaling.json``, after which :func:`load_model` predicts; a network that reads texts adds the folder
+    ``language``, the published text encoder with its tokenizer. It appears whole or not at all. What
     clients keep to themselves, their names and the texts of their rows are not in it; levels of categories are.
 
     Args:
@@ -99,14 +101,16 @@ def load_model(folder: str | os.PathLike[str]) -> ExportedModel:
         raise ArgumentError("folder", str(folder), "name the folder of an exported model")
     config = _json(place / CONFIG)
     _check_format(place / CONFIG, config)
-    params = _read_tensors(place / TENSORS, config)
+    tensors, described = _read_tensors(place / TENSORS, config), config["tensors"]
     for name, digest in config["sha256"].items():
         if _digest(_bytes(place / name)) != digest:
             raise DataError(str(place / name), "other bytes than were exported", DAMAGED)
     if config["model"] is None:
-        return ExportedModel(params)
+        return ExportedModel(_nested(tensors, described))
     encoding = Encoding(_meant(place / SCHEMA, Schema.from_json), _meant(place / SCALES, Standardiser.from_json))
-    return ExportedModel(params, _network(place / CONFIG, encoding, config["model"]))
+    network = _network(place, encoding, config["model"])
+    still = _still(network)
+    return ExportedModel(_nested(dict(named_leaves(still)) | tensors, _described(still) | described), network)
 
 
 def _read(exported: ExportedModel) -> Schema | None:
@@ -115,7 +119,7 @@ def _read(exported: ExportedModel) -> Schema | None:
     return None if network is None else dataclasses.replace(network.encoding.schema, features=network.features)
 
 
-def _network(path: Path, encoding: Encoding, described: Mapping[str, Any]) -> Network:
+def _network(place: Path, encoding: Encoding, described: Mapping[str, Any]) -> Network:
     schema, scales = encoding.schema, encoding.scales
     wanted = {
         "inputs": (scales.inputs, [feature.name for feature in schema.inputs if feature.kind == "number"]),
@@ -125,9 +129,11 @@ def _network(path: Path, encoding: Encoding, described: Mapping[str, Any]) -> Ne
         if sorted(found) != sorted(expected):
             raise DataError(f"scales.{name}", sorted(found), f"use {sorted(expected)}, what the schema says")
     try:
-        return NETWORKS[described["class"]](encoding, described["arguments"])
+        return NETWORKS[described["class"]].load(place, encoding, described["arguments"])
+    except DataError:
+        raise
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DataError(str(path), described.get("arguments"), f"{DAMAGED} (its network cannot be built: {error!r})") from error
+        raise DataError(str(place / CONFIG), described.get("arguments"), f"{DAMAGED} (its network cannot be built: {error!r})") from error
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Path:
@@ -148,21 +154,40 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
 def _write(folder: Path, exported: ExportedModel, card: str) -> None:
     from safetensors.numpy import save
 
+    network, params, model = exported.network, exported.params, None
+    if network is not None:
+        params, model = _moved(params, network), {"class": _class(network), "arguments": network.save(folder)}
+        (folder / SCHEMA).write_bytes(_encoded(network.encoding.schema.to_json()))
+        (folder / SCALES).write_bytes(_encoded(network.encoding.scales.to_json()))
     # The writer takes memory as it lies: a transposed array would be saved in another order.
-    tensors = {name: np.asarray(leaf, order="C") for name, leaf in named_leaves(exported.params)}
-    files = {TENSORS: save(tensors)}
-    if (network := exported.network) is not None:
-        files |= {SCHEMA: _encoded(network.encoding.schema.to_json()), SCALES: _encoded(network.encoding.scales.to_json())}
+    (folder / TENSORS).write_bytes(save({name: np.asarray(leaf, order="C") for name, leaf in named_leaves(params)}))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     config = {
         "format": FORMAT,
         "version": VERSION,
-        "model": None if network is None else {"class": _class(network), "arguments": network.arguments},
-        "tensors": {name: {"path": path, "shape": shape, "dtype": dtype} for name, path, (shape, dtype) in _described(exported.params)},
-        "sha256": {name: _digest(content) for name, content in files.items()},
+        "model": model,
+        "tensors": _described(params),
+        "sha256": {path.relative_to(folder).as_posix(): _digest(path.read_bytes()) for path in files},
         "versions": versions(),
     }
-    for name, content in {**files, CARD: card.encode(), CONFIG: _encoded(config)}.items():
-        (folder / name).write_bytes(content)
+    (folder / CONFIG).write_bytes(_encoded(config))
+    (folder / CARD).write_bytes(card.encode())
+
+
+def _still(network: Network) -> Tree:
+    """The parameters that nobody trains, in the network's own files; None in place of the others."""
+    return assign(network.params, frozen=network.frozen).split(network.params).frozen
+
+
+def _moved(params: Tree, network: Network) -> Tree:
+    """Parameters without those that stayed what the network's own files have."""
+    still = dict(named_leaves(_still(network)))
+
+    def moved(path: Any, leaf: Any) -> Any:
+        name = path_name(path)
+        return None if name in still and np.array_equal(leaf, still[name]) else leaf
+
+    return jax.tree_util.tree_map_with_path(moved, params)
 
 
 def _class(network: Network) -> str:
@@ -184,11 +209,12 @@ def _replace(place: Path, write: Callable[[Path], None]) -> None:
         raise ArgumentError("folder", str(place), f"name a folder you may write to ({error})") from error
 
 
-def _described(params: Tree) -> list[tuple[str, list[Any], tuple[tuple[int, ...], str]]]:
-    """Each array's dotted path, the keys that lead to it, and its shape and dtype."""
+def _described(params: Tree) -> dict[str, dict[str, Any]]:
+    """Of each array, by its dotted path: the keys that lead to it, its shape and its dtype."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     keys = [[getattr(key, "key", getattr(key, "idx", getattr(key, "name", None))) for key in path] for path, _ in leaves]
-    return [(name, path, spec) for (name, spec), path in zip(specs(params).items(), keys, strict=True)]
+    found = zip(specs(params).items(), keys, strict=True)
+    return {name: {"path": path, "shape": shape, "dtype": dtype} for (name, (shape, dtype)), path in found}
 
 
 def _nested(tensors: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> Tree:
@@ -205,7 +231,7 @@ def _nested(tensors: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> 
     return params
 
 
-def _read_tensors(path: Path, config: Mapping[str, Any]) -> Tree:
+def _read_tensors(path: Path, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError, safe_open
 
     _bytes(path)
@@ -216,7 +242,7 @@ def _read_tensors(path: Path, config: Mapping[str, Any]) -> Tree:
         raise DataError(str(path), f"no whole safetensors file ({error})", DAMAGED) from error
     expected = {name: (tuple(one["shape"]), one["dtype"]) for name, one in config["tensors"].items()}
     check_tensors(str(path), {name: (array.shape, str(array.dtype)) for name, array in tensors.items()}, expected)
-    return _nested(tensors, config["tensors"])
+    return tensors
 
 
 def _check_format(path: Path, config: Any) -> None:

@@ -95,9 +95,9 @@ def test_pupils_of_different_studies_are_different(k12):
     assert len(np.unique(k12.arrays["unit"])) == pairs.shape[1]
 
 
-@pytest.mark.parametrize("names", [(), ("hsb", "oulad")])
+@pytest.mark.parametrize("names", [(), ("hsb", "oulad"), None, "hsb", [["hsb"]]])
 def test_unknown_studies_are_refused(names):
-    with pytest.raises(fe.errors.ArgumentError, match=r"^studies: got .*use any of hsb, star, egsingle"):
+    with pytest.raises(fe.errors.ArgumentError, match=r"^studies: got .*pass a list of any of hsb, star, egsingle"):
         fe.data.load_studies(names)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 import fedjax_edu as fe
 from fedjax_edu.data import Feature, Population, Schema, Standardiser, Task
+from fedjax_edu.data.inference import as_words
 from fedjax_edu.data.tables import populate
 
 ROWS = 40
@@ -187,6 +188,7 @@ def test_units_and_classrooms_are_numbered(frame):
         ({}, lambda t: t.assign(school=t["school"].where(t.index != 5)), r"school.*1 rows without a value, row 5 the first"),
         ({}, lambda t: pd.concat([t, t[["ses"]]], axis=1), r"^table: got the column 'ses' 2 times"),
         ({}, lambda t: t.iloc[:0], r"^table: got 14 columns and no row"),
+        ({}, lambda t: pd.concat({"pupil": t}, axis=1), r"^table: got column names of 2 levels; give every column one name"),
         ({}, lambda t: t[["school", "passed", "score", "country"]], r"^inputs: got no column of use"),
     ],
 )
@@ -220,6 +222,8 @@ def test_files_that_cannot_be_read_say_why(frame, tmp_path):
         make({"school": ["a", "b"], "ses": [1.0]})
     with pytest.raises(fe.errors.ArgumentError, match=r"^encoding: got klingon; use one that Python knows"):
         make(latin, encoding="klingon")
+    with pytest.raises(fe.errors.ArgumentError, match=r"^encoding: got undefined; use one for whole files"):
+        make(latin, encoding="undefined")
     for name in ("broken.csv.gz", "broken.csv.zip", "broken.parquet"):
         (tmp_path / name).write_bytes(b"no such format")
         with pytest.raises(fe.errors.DataError, match=rf"{name}: got "):
@@ -242,6 +246,49 @@ def test_blanks_are_missing_and_an_infinity_is_a_missing_number(frame, tmp_path)
     found = make(path, tasks={"score": "regression"})
     assert found.schema.features == (Feature("ses", "number"),)
     assert sorted(found.arrays["row"][~found.arrays["present"]["ses"]]) == [3, 4]
+
+
+@pytest.mark.parametrize("form", ["csv", "frame", "parquet", "categorical"])
+def test_words_for_no_value_are_missing_wherever_a_table_comes_from(frame, form, tmp_path):
+    """Those that the documentation of pandas.read_csv lists."""
+    words = ["NA", " None", "null", "#N/A", "n/a", "<NA>", "nan", "", "nobody", "Nan"]
+    table = frame[["school", "score"]].assign(support=[words[row % len(words)] for row in range(ROWS)])
+    if form == "csv":
+        table.to_csv(tmp_path / "table.csv", index=False)
+    elif form == "parquet":
+        table.to_parquet(tmp_path / "table.parquet")
+    elif form == "categorical":
+        table = table.astype({"support": "category"})
+    found = make(table if form in ("frame", "categorical") else tmp_path / f"table.{form}", tasks={"score": "regression"})
+    assert found.schema.features[0].levels == ("Nan", "nobody")
+    np.testing.assert_array_equal(found.arrays["present"]["support"], found.arrays["row"] % len(words) >= 8)
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ([1.0, 2.5, None], ["1", "2.5", None]),
+        (
+            ["1", "1.0", " 01 ", "+1.", "x", "1.50", "-0", "-007.250", "1e5", "1_0", "٣", ""],
+            ["1", "1", "1", "1", "x", "1.5", "0", "-7.25", "1e5", "1_0", "٣", ""],
+        ),
+        ([True, None, "true", "FALSE", "tRUE"], ["True", None, "True", "False", "tRUE"]),
+        ([10**19, 5], ["10000000000000000000", "5"]),
+        ([np.inf, 1.0], ["inf", "1"]),
+    ],
+)
+def test_the_word_of_a_cell_does_not_depend_on_the_cells_beside_it(cells, words):
+    """A file's column of numbers is read as words as soon as one of them is none."""
+    expected = [word or None for word in words]
+    assert [None if pd.isna(word) else word for word in as_words(pd.Series(cells))] == expected
+    for cell, word in zip(cells, expected, strict=True):
+        (alone,) = as_words(pd.Series([cell]))
+        assert pd.isna(alone) if word is None else alone == word
+
+
+def test_long_words_are_spelt_in_time_that_grows_with_their_length():
+    words = ["0" * 1_000_000 + "x", "1." + "0" * 1_000_000 + "x", "9" * 1_000_000]
+    assert as_words(pd.Series(words)).tolist() == words
 
 
 def test_white_space_around_words_makes_no_other_word(frame):

@@ -6,7 +6,6 @@ import pytest
 from flax import nnx
 
 from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
-from fedjax_edu.models.pretrained import bert
 
 CONFIG = TextConfig(vocabulary=12, positions=8, width=8, layers=2, heads=2, hidden=12)
 WORDS = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "algebra": 4, "of": 5, "sets": 6}
@@ -19,5 +18,5 @@ def write(folder: Path) -> Path:
     made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     made.post_processor = tokenizers.processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
     made.save(str(folder / "tokenizer.json"))
-    bert.save(TextEncoder(CONFIG, rngs=nnx.Rngs(0)), folder)
+    TextEncoder(CONFIG, rngs=nnx.Rngs(0)).save_pretrained(folder)
     return folder

@@ -24,7 +24,7 @@ from fedjax_edu.study import school_run as run
 from fedjax_edu.study.card import NO_GUARANTEE, CardFacts, model_card
 from fedjax_edu.study.encoding import Encoding
 from fedjax_edu.study.exporting import FILES
-from fedjax_edu.study.networks import Ensemble
+from fedjax_edu.study.networks import LANGUAGE, Ensemble
 from fedjax_edu.study.results import Score
 from fedjax_edu.study.training import Trained
 
@@ -227,6 +227,21 @@ def test_other_inputs_are_refused_with_every_difference(model, table, as_populat
     assert as_population or "row 0 has before 'low'" in message
 
 
+def test_cells_that_are_no_single_value_are_refused(model, table):
+    strange = table.assign(before=[[1.0]] * ROWS, sex=1j)
+    with pytest.raises(fe.errors.DataError, match=r"^table: .*before: has lists.*; sex: has lists, or other cells"):
+        predict(model, strange)
+
+
+def test_numbers_too_large_for_float32_are_missing_and_close_ones_are_taken(model, table):
+    """A refusal would depend on the rows beside them."""
+    few = table.head(3)
+    found = predict(model, few.assign(before=[1e39, np.inf, None])).drop(columns="row")
+    assert_equal_bits(found, predict(model, few.assign(before=None)).drop(columns="row"))
+    close = few.assign(before=[1e9, 1e9 + 1, 1e9 + 2])
+    assert_equal_bits(predict(model, close), predict(model, few.assign(before=1e9)))
+
+
 @pytest.fixture(scope="module")
 def joined(studies, config):
     """An untrained model of two studies, and their population."""
@@ -263,7 +278,7 @@ def test_a_joined_model_refuses_tables_and_other_studies(joined, population):
 
 
 def test_no_client_and_no_text_of_a_student_is_in_the_folder(folder, table):
-    assert {path.name for path in folder.iterdir()} == FILES
+    assert {path.name for path in folder.iterdir()} == FILES - {LANGUAGE}
     content = b"".join(path.read_bytes() for path in folder.iterdir())
     assert b"Zephyr" not in content
     assert b"quokka" not in content

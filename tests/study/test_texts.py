@@ -2,11 +2,13 @@
 
 import dataclasses
 import re
+import shutil
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file
 
 import fedjax_edu as fe
 from fedjax_edu.core.trees import named_leaves
@@ -40,7 +42,11 @@ def table() -> Population:
 
 @pytest.fixture(scope="module")
 def trained(table, config, tmp_path_factory):
-    texts = {"source": str(small_bert.write(tmp_path_factory.mktemp("bert"))), "rank": 2, "pieces": 7}
+    return train(table, config, small_bert.write(tmp_path_factory.mktemp("bert")))
+
+
+def train(table, config, source) -> Trained:
+    texts = {"source": str(source), "rank": 2, "pieces": 7}
     changes = {"model": M3T | {"texts": texts}, "tasks": {"default": dataclasses.asdict(next(iter(config.tasks.values())))}}
     trainer = Trainer(fe.study.prepare(table, 1, 0), fe.study.SchoolsConfig.from_mapping(dataclasses.asdict(config) | changes))
     engine, state = trainer.federation()
@@ -87,6 +93,39 @@ def test_exported_it_reads_new_tables(trained, tmp_path):
     assert not np.allclose(other["passed probability"], found["passed probability"])
     with pytest.raises(fe.errors.DataError, match="title: no such column, a text is expected"):
         model.predict(rows.drop(columns="title"), say=None)
+
+
+def test_exported_it_has_its_own_text_encoder(table, config, tmp_path):
+    """Weights and tokenizer of the source may change, move or vanish afterwards; what lies in the folder may not."""
+    (tmp_path / "bert").mkdir()
+    source = small_bert.write(tmp_path / "bert")
+    trained = train(table, config, source)
+    folder = fe.export(trained.state, tmp_path / "model", network=trained.trainer.network)
+    inside = trained.trainer.data.population
+    before = fe.study.ExportedModel(trained.state.params, trained.trainer.network).predict(inside, say=None)
+    source.rename(tmp_path / "elsewhere")
+    shutil.move(folder, tmp_path / "moved")
+    model = fe.load_model(tmp_path / "moved")
+    pd.testing.assert_frame_equal(model.predict(inside, say=None), before, check_exact=True)
+    assert not any(name.startswith("encoders.text.language") for name in load_file(tmp_path / "moved" / "model.safetensors"))
+    np.testing.assert_array_equal(
+        fe.models.TextEncoder.from_pretrained(tmp_path / "moved" / "language").embed(["algebra of sets"]),
+        fe.models.TextEncoder.from_pretrained(tmp_path / "elsewhere").embed(["algebra of sets"]),
+    )
+    tokenizer = tmp_path / "moved" / "language" / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text().replace("sets", "sots"))
+    with pytest.raises(fe.errors.DataError, match=r"language/tokenizer\.json: got other bytes than were exported"):
+        fe.load_model(tmp_path / "moved")
+    tokenizer.unlink()
+    with pytest.raises(fe.errors.DataError, match=r"language/tokenizer\.json: got no file"):
+        fe.load_model(tmp_path / "moved")
+
+
+def test_weights_that_did_not_stay_are_exported(trained, tmp_path):
+    """Somebody's own engine may train everything."""
+    params = jax.tree.map(lambda leaf: leaf + 1, trained.state.params)
+    model = fe.load_model(fe.export(trained.engine.init(params, seed=0), tmp_path / "model", network=trained.trainer.network))
+    jax.tree.map(np.testing.assert_array_equal, model.params, jax.device_get(params))
 
 
 def test_texts_are_not_read_unless_asked_for(table, config):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedjax_edu.core.errors import DataError
-from fedjax_edu.data.inference import as_words
+from fedjax_edu.data.inference import as_words, check_digits
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.schema import Feature, Schema, Task
 from fedjax_edu.data.tables import populate
@@ -78,6 +78,8 @@ def assemble(
         dataclasses.replace(feature, levels=coded(table[feature.name])[1]) if feature.kind == "category" and not feature.levels else feature
         for feature in features
     )
+    for name in [feature.name for feature in known if feature.kind == "number"] + [task.name for task in tasks if not task.binary]:
+        check_digits(name, table[name])
     population = populate(table.iloc[rows], Schema(client, known, tuple(tasks), unit, groups=groups or {}))
     arrays = dict(population.arrays)
     rows = rows[arrays.pop("row")]

@@ -39,10 +39,10 @@ def join_studies(names: Iterable[str], load: Load, vocabulary: Callable[[str], L
     Raises:
         ArgumentError: an unknown study, or none.
     """
-    names = tuple(dict.fromkeys(names))
-    if not names or (unknown := [name for name in names if name not in MAKERS]):
-        raise ArgumentError("studies", unknown[0] if names else names, f"use any of {', '.join(STUDIES)}")
-    made = [(MAKERS[name][1], MAKERS[name][0]) for name in names]
+    wanted = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else []
+    if not wanted or (unknown := [name for name in wanted if name not in STUDIES]):
+        raise ArgumentError("studies", unknown[0] if wanted else names, f"pass a list of any of {', '.join(STUDIES)}")
+    made = [(MAKERS[name][1], MAKERS[name][0]) for name in dict.fromkeys(wanted)]
     return join([make(load(item), vocabulary(item)) for make, item in made], STUDIES)
 
 

@@ -19,8 +19,8 @@ def star_examples(population: Population, levels: dict[str, tuple[str, ...]]) ->
 
     A *scores* example (grade above kindergarten, both scores and the previous mathematics score present) predicts this
     year's mathematics and reading and never sees a score of the same year. A *leaves* example (grade below 3) predicts
-    whether the pupil has no record in the next grade, and sees this year's scores too. Both see the scores of the two
-    grades before.
+    whether the pupil has no later record, and sees this year's scores too. Both see the scores of the two records
+    before: who misses a grade, or skips one, has not left, and the record before is then of an earlier grade.
     """
     columns = raw(population)
     pupil, grade = columns["id"].astype(np.int64), columns["gr"].astype(np.int64)

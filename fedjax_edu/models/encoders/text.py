@@ -127,6 +127,21 @@ class TextEncoder(nnx.Module):
             variable.set_value(jnp.asarray(params[path]))
         return model
 
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes ``model.safetensors``, ``config.json`` and ``tokenizer.json``, for other libraries and for :meth:`from_pretrained`.
+
+        Low-rank matrices and adapters are not part of it; :func:`fedjax_edu.models.save_low_rank` writes the former.
+
+        Args:
+            folder: is made.
+
+        Raises:
+            MissingDependencyError: safetensors is missing.
+        """
+        from fedjax_edu.models.pretrained.bert import save
+
+        save(self, folder)
+
     def variables(self) -> dict[str, nnx.Variable[Any]]:
         """The encoder's own parameters by dotted path, without what was added to its layers."""
         flat = nnx.to_flat_state(nnx.state(self, nnx.Param))

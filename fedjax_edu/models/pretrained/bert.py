@@ -67,14 +67,7 @@ def load(source: str | Path) -> tuple[TextConfig, dict[str, np.ndarray], WordPie
 
 
 def save(encoder: TextEncoder, folder: str | Path) -> None:
-    """Writes a text encoder as ``model.safetensors``, ``config.json`` and ``tokenizer.json``, for other libraries and for ``load``.
-
-    Low-rank matrices and adapters are not part of it.
-
-    Args:
-        encoder: with its weights.
-        folder: is made.
-    """
+    """What :meth:`fedjax_edu.models.TextEncoder.save_pretrained` documents."""
     require("writing weights", "pretrained", "safetensors")
     from safetensors.numpy import save_file
 

@@ -1,7 +1,8 @@
 """The multi-modal multi-task network: records, histories and texts, experts, a head for each task."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +16,12 @@ from fedjax_edu.models.building import Binary, Regression, Sentences, Size, m3t
 from fedjax_edu.models.function import functional
 from fedjax_edu.models.losses import Wanted, make_loss
 from fedjax_edu.models.transformer import TransformerConfig
+from fedjax_edu.study.encoding import Encoding
 from fedjax_edu.study.networks.contents import Contents
 from fedjax_edu.study.networks.network import Network
 from fedjax_edu.study.networks.words import words_of
+
+LANGUAGE = "language"  # folder of an exported model's text encoder
 
 
 class MultiModal(Network):
@@ -51,6 +55,21 @@ class MultiModal(Network):
     def frozen(self) -> Selector:
         """The published weights."""
         return "encoders.text.language" if self._texts else None
+
+    def save(self, folder: Path) -> Mapping[str, Any]:
+        """The text encoder, in the layout of its family."""
+        if not self._texts:
+            return self.arguments
+        encoder: Any = self.model.encoders["text"]
+        encoder.language.save_pretrained(folder / LANGUAGE)
+        return {**self.arguments, "texts": {**self.arguments["texts"], "source": LANGUAGE}}
+
+    @classmethod
+    def load(cls, folder: Path, encoding: Encoding, arguments: Mapping[str, Any]) -> Self:
+        """With the text encoder that lies in the folder."""
+        texts = arguments["texts"]
+        source = str(folder / LANGUAGE) if texts["source"] == LANGUAGE else texts["source"]
+        return cls(encoding, {**arguments, "texts": {**texts, "source": source}})
 
     def leaves(self, population: Population) -> dict[str, Any]:
         """``contents`` by modality."""

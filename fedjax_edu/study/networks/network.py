@@ -3,7 +3,8 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -48,6 +49,27 @@ class Network(abc.ABC):
     def frozen(self) -> Selector:
         """Which of its parameters nobody trains, as :func:`fedjax_edu.modules.assign` wants it."""
         return None
+
+    def save(self, folder: Path) -> Mapping[str, Any]:
+        """Writes what it starts from beside plain values, and returns the arguments with which :meth:`load` makes it from there.
+
+        What :attr:`frozen` selects starts, and stays, as it is written here.
+
+        Args:
+            folder: of an exported model.
+        """
+        return self.arguments
+
+    @classmethod
+    def load(cls, folder: Path, encoding: Encoding, arguments: Mapping[str, Any]) -> Self:
+        """The network that :meth:`save` wrote.
+
+        Args:
+            folder: as it was written.
+            encoding: schema and scales of the table.
+            arguments: as they were returned.
+        """
+        return cls(encoding, arguments)
 
     def rows(self, population: Population) -> Population:
         """A table's rows as the network trains on them: what it reads, and ``targets`` and ``present``, float32 [rows, tasks] each."""
