@@ -1,6 +1,7 @@
 """What most programs share: a configuration file as a flag, and several processes."""
 
 import re
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,7 +49,7 @@ def _parse(argv: list[str]) -> list[str]:
     """The flags; where a table is given and no configuration, the one for tables.
 
     Raises:
-        ConfigError: a field that the configuration file lacks.
+        ConfigError: a field that the configuration file lacks; a file that cannot be run.
     """
     names = {argument.lstrip("-").partition("=")[0] for argument in argv[1:]}
     if not names & {"config", "csv", "help", "helpfull", "helpshort", "helpxml", "h", "?", "flagfile"}:
@@ -59,11 +60,24 @@ def _parse(argv: list[str]) -> list[str]:
     except AttributeError as error:
         given = dict(argument.lstrip("-").split("=", 1) for argument in argv if re.match(r"--?config\.[\w.]+=", argument))
         found = (field for field in given if re.search(rf"\b{field.split('.')[-1]}\b", str(error)))
+        if "get_config" in str(error):
+            raise _broken(argv, error) from error
         if (unknown := next(found, None)) is None:  # its value is another word of the command line
             raise fe.errors.ConfigError("config", " ".join(argv[1:]), f"use --config.FIELD=VALUE with a known field: {error}") from error
         hint = re.search(r"Did you mean .*\?", str(error))
         remedy = f"remove it, or use a field of the configuration file. {hint[0] if hint else ''}".strip()
         raise fe.errors.ConfigError(unknown, given[unknown], remedy) from error
+    except Exception as error:  # whatever the code of the file raises
+        raise _broken(argv, error) from error
+
+
+def _broken(argv: list[str], error: Exception) -> fe.errors.ConfigError:
+    """Says where a configuration file goes wrong."""
+    given = re.search(r"--?config[= ](\S+)", " ".join(argv))
+    places = [place for place in traceback.extract_tb(error.__traceback__) if given and place.filename.endswith(given[1].partition(":")[0])]
+    line = error.lineno if isinstance(error, SyntaxError) else places[-1].lineno if places else None
+    where = f"line {line}" if line else "its get_config()"
+    return fe.errors.ConfigError("config", given[1] if given else "a file", f"mend {where}: {type(error).__name__}: {error}")
 
 
 def _fields() -> dict[str, Any]:
@@ -74,3 +88,5 @@ def _fields() -> dict[str, Any]:
         raise fe.errors.ConfigError(
             "config", path, "name a configuration file that can be read, experiments/configs/m3t.py for one"
         ) from error
+    except AttributeError as error:
+        raise fe.errors.ConfigError("config", _CONFIG.value, "let get_config() of the configuration file return a ConfigDict") from error

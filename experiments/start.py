@@ -3,6 +3,8 @@
 import signal
 import sys
 from collections.abc import Callable
+from logging import LogRecord
+from typing import Any
 
 import jax
 from absl import app, logging
@@ -20,6 +22,8 @@ def start(work: Callable[[], object], parse: Callable[[list[str]], list[str]] = 
 
     def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
+        logging.get_absl_logger().addFilter(_not_of_orbax)
+        sys.unraisablehook = _but_closed_loops
         work()
 
     try:
@@ -31,6 +35,17 @@ def start(work: Callable[[], object], parse: Callable[[list[str]], list[str]] = 
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+
+
+def _not_of_orbax(record: LogRecord) -> bool:
+    """Its threads log with a traceback what it then raises, and we report."""
+    return "orbax" not in record.pathname
+
+
+def _but_closed_loops(report: Any) -> None:
+    """TensorStore's threads find the loop of a failed save closed."""
+    if str(report.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(report)
 
 
 def prepare_jax() -> None:

@@ -58,6 +58,7 @@ class Checkpoints:
     def __init__(self, folder: str | os.PathLike[str], *, last: int = 2, best: int = 1):
         self.folder = Path(folder).absolute()
         self._last, self._best = check_integer("last", last), check_integer("best", best, at_least=0)
+        self._check_losses()
         self._manager = self._open()
         self._beside = ThreadPoolExecutor(1)  # to delete files may take longer than to write them
 
@@ -88,8 +89,6 @@ class Checkpoints:
             return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         except OSError as error:
             raise CheckpointError("checkpoint", str(self.folder), f"name a folder that you may write to ({error})") from error
-        except ValueError as error:  # the losses of all checkpoints are read at once
-            raise self._unreadable(self._damaged(), error) from error
 
     def sweep(self) -> None:
         """Removes what a killed process left unfinished; for the one that writes, since others may still be at it."""
@@ -101,14 +100,13 @@ class Checkpoints:
         for folder in self.folder.glob(names) if is_first() else ():
             shutil.rmtree(folder)
 
-    def _damaged(self) -> int:
-        """The first round whose loss cannot be read."""
+    def _check_losses(self) -> None:
+        """Refuses a checkpoint without a loss: which ones are best is found out of all, and not before the next save."""
         for path in sorted(self.folder.glob("*/metrics/metrics")):
             try:
-                json.loads(path.read_text())
-            except ValueError:
-                return int(path.parent.parent.name)
-        return 0
+                float(json.loads(path.read_text())["loss"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise self._unreadable(int(path.parent.parent.name), error) from error
 
     @property
     def rounds(self) -> list[int]:

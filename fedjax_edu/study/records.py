@@ -1,12 +1,13 @@
 """The records of a run: one JSON object a round, in a file that a killed and resumed run leaves byte for byte as an uninterrupted one."""
 
 import dataclasses
+import hashlib
 import json
 from typing import Any
 
 from fedjax_edu.core.errors import CheckpointError, require
 from fedjax_edu.engine import Info
-from fedjax_edu.study.run_folder import RunFolder
+from fedjax_edu.study.run_folder import RunFolder, as_lines
 
 METRICS = "metrics.jsonl"  # what happened; no clock values
 TIMING = "timing.jsonl"  # and how long it took
@@ -47,29 +48,67 @@ class History:
         return int(sum(record[name] for record in self.rounds))
 
 
-def read_history(folder: RunFolder) -> History:
-    """The rounds that a run folder has records of; a line that was cut short is none."""
-    path = folder.path / METRICS
-    text = path.read_text() if path.exists() else ""
-    return History([json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")])
+class Records:
+    """The file of a run's records, and a digest by which a checkpoint knows them again.
 
-
-def rewind(folder: RunFolder, rounds: int) -> None:
-    """Takes back the records of all rounds after the first `rounds`: they will be run again.
-
-    Raises:
-        CheckpointError: there are fewer, or a line among them is not the record of its round.
+    Args:
+        folder: of the run.
     """
-    path = folder.path / METRICS
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    whole = [line.decode(errors="replace") for line in lines if line.endswith(b"\n")]
-    remedy = f"put back its lines up to round {rounds}, where the newest checkpoint is, or remove the run folder"
-    if len(whole) < rounds:
-        raise CheckpointError(METRICS, f"{len(whole)} rounds", remedy)
-    for number, line in enumerate(whole[:rounds], start=1):
-        if _round(line) != number:
-            raise CheckpointError(METRICS, f"line {number}: {line.strip()[:60]}", remedy)
-    folder.write_text(METRICS, "".join(whole[:rounds]))
+
+    def __init__(self, folder: RunFolder):
+        self._folder = folder
+        self._digest = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        """Of all lines."""
+        return self._digest.hexdigest()
+
+    @property
+    def history(self) -> History:
+        """The rounds that there are records of; a line that was cut short is none."""
+        return History([json.loads(line) for line in self._lines()])
+
+    def add(self, records: list[dict[str, Any]]) -> None:
+        """Adds a line a round.
+
+        Raises:
+            CheckpointError: the file cannot be written.
+        """
+        text = as_lines(records)
+        self._folder.append_text(METRICS, text)
+        self._digest.update(text.encode())
+
+    def rewind(self, rounds: int, digest: str | None) -> None:
+        """Takes back the records of all rounds after the first `rounds`: they will be run again.
+
+        Args:
+            rounds: that a checkpoint has.
+            digest: of their records when it was saved; None of none.
+
+        Raises:
+            CheckpointError: there are fewer, or others.
+        """
+        lines = self._lines()
+        remedy = f"put back its lines up to round {rounds}, where the newest checkpoint is, or remove the run folder"
+        if len(lines) < rounds:
+            raise CheckpointError(METRICS, f"{len(lines)} rounds", remedy)
+        for number, line in enumerate(lines[:rounds], start=1):
+            if _round(line) != number:
+                raise CheckpointError(METRICS, f"line {number}: {line.strip()[:60]}", remedy)
+        kept = "".join(lines[:rounds])
+        self._digest = hashlib.sha256(kept.encode())
+        if digest not in (None, self.digest):
+            raise CheckpointError(METRICS, f"other records than those of the first {rounds} rounds", remedy)
+        self._folder.write_text(METRICS, kept)
+
+    def _lines(self) -> list[str]:
+        path = self._folder.path / METRICS
+        try:
+            lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        except OSError as error:
+            raise CheckpointError(METRICS, str(error), "put the file back, or remove the run folder") from error
+        return [line.decode(errors="replace") for line in lines if line.endswith(b"\n")]
 
 
 def _round(line: str) -> Any:

@@ -17,7 +17,7 @@ from fedjax_edu.study.console import Logged, Printer, standard_output
 from fedjax_edu.study.identity import identity
 from fedjax_edu.study.processes import meet, most_of_all
 from fedjax_edu.study.provenance import origin
-from fedjax_edu.study.records import METRICS, TIMING, History, read_history, rewind, to_records
+from fedjax_edu.study.records import METRICS, TIMING, History, Records, to_records
 from fedjax_edu.study.run_folder import RunFolder, to_json
 from fedjax_edu.study.saving import Saving
 from fedjax_edu.study.stopping import Requests, leave, stoppable
@@ -89,6 +89,7 @@ class Run:
         check_params(params, engine.population)
         self.engine = engine
         self.folder = workdir if isinstance(workdir, RunFolder) else RunFolder(workdir)
+        self._records = Records(self.folder)
         self._params, self._seed = params, seed
         self._identity = to_json(identity(engine.population, params, seed, config))
         self._saving, self._report, self._score = saving, check_integer("report", report), score
@@ -126,7 +127,7 @@ class Run:
             state = self._go_on(state, rounds, checkpoints, requests)
             if asked := requests.signal:
                 leave(asked, int(state.round), self._console)
-        return state, read_history(self.folder)
+        return state, self._records.history
 
     def restore(self, number: int | None = None) -> State:
         """The state of a checkpoint.
@@ -176,7 +177,7 @@ class Run:
         state = self.engine.init(self._params, self._seed) if newest is None else self._restore(checkpoints, newest)
         self.folder.write_json(IDENTITY, self._identity)  # nothing of the folder has changed where it is refused
         meet("the run folder is claimed")
-        rewind(self.folder, int(state.round))
+        self._records.rewind(int(state.round), None if newest is None else checkpoints.facts(newest).get("records"))
         self._console.begin()
         self.folder.append(STARTS, [{"round": int(state.round), **origin()}])
         if newest is not None:
@@ -225,7 +226,7 @@ class Run:
         records = to_records(info, first=last + 1 - len(info.loss))
         if self._score is not None and (last % self._report == 0 or last == rounds):
             records[-1]["held_out"] = self._score(state)
-        self.folder.append(METRICS, records)
+        self._records.add(records)
         speed = int(info.participants.sum()) / seconds
         self._time(last, seconds=seconds, clients_per_second=speed)
         for log in self._logs:
@@ -239,7 +240,7 @@ class Run:
         started = time.perf_counter()
         layout = self.engine.layout
         plan = {"lanes": layout.lanes, "reason": layout.reason, "chunk": layout.chunk, "mesh": dict(layout.mesh.shape)}
-        checkpoints.save(state, {"run": self._identity, "plan": plan}, loss=loss)
+        checkpoints.save(state, {"run": self._identity, "plan": plan, "records": self._records.digest}, loss=loss)
         self._time(int(state.round), saving_seconds=time.perf_counter() - started)
 
     def _time(self, done: int, **seconds: float) -> None:

@@ -104,7 +104,7 @@ class RunFolder:
         Raises:
             CheckpointError: it cannot be written, or the folder has been removed since it was locked, and may be another run's by now.
         """
-        self.append_text(name, "".join(json.dumps(to_json(line), allow_nan=False) + "\n" for line in lines))
+        self.append_text(name, as_lines(lines))
 
     def append_text(self, name: str, text: str) -> None:
         """Adds text to a file; errors of :meth:`append`."""
@@ -149,6 +149,15 @@ def writing(path: Path) -> Iterator[None]:
     except Exception as error:  # of the file system, of Orbax or of its writers
         remedy = f"make room, or name a folder you may write to; what was complete is as it was ({words(error)})"
         raise CheckpointError("workdir", str(path), remedy) from error
+
+
+def as_lines(lines: Iterable[Mapping[str, Any]]) -> str:
+    r"""One JSON object a line.
+
+    >>> as_lines([{"round": 1}, {"round": 2}])
+    '{"round": 1}\n{"round": 2}\n'
+    """
+    return "".join(json.dumps(to_json(line), allow_nan=False) + "\n" for line in lines)
 
 
 def words(error: Exception) -> str:

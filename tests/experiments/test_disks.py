@@ -51,6 +51,22 @@ def test_a_run_goes_on_where_a_full_disk_ended_it(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_bytes() == (tmp_path / "straight" / "metrics.jsonl").read_bytes()
 
 
+def test_a_disk_that_is_full_at_a_save_ends_the_program_with_one_line(tmp_path):
+    """Small files still fit."""
+    script = f"""
+        {RUN} $DISK/run 4
+        cat /dev/zero > $DISK/filler || true
+        truncate --size=-24k $DISK/filler
+        {sys.executable} -m tests.experiments.started_run $DISK/run 12 2> {tmp_path}/errors && exit 9
+        true
+    """
+    done = mounted(tmp_path, script)
+    assert done.returncode == 0, done.stderr
+    *warnings, last = (tmp_path / "errors").read_text().splitlines()
+    assert last.startswith("CheckpointError: workdir: got ") and "make room" in last
+    assert all("fe.configure()" in warning for warning in warnings)
+
+
 def test_a_folder_that_is_read_only_is_refused_and_left_as_it_is(tmp_path):
     script = f"""
         {RUN} $DISK/run 4

@@ -57,6 +57,24 @@ def test_an_unknown_field_of_a_configuration_file_is_named(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("def get_config(:\n", "mend line 1: SyntaxError: "),
+        ("import absent\n", "mend line 1: ModuleNotFoundError: No module named 'absent'"),
+        ("def get_config():\n    return 1 / 0\n", "mend line 2: ZeroDivisionError: "),
+        ("rounds = 3\n", "mend its get_config(): AttributeError: "),
+        ("def get_config():\n    return 3\n", "let get_config() of the configuration file return a ConfigDict"),
+    ],
+)
+def test_a_configuration_file_that_cannot_be_run_says_where(content, message, tmp_path):
+    (tmp_path / "own.py").write_text(content)
+    done = run("train", f"--config={tmp_path / 'own.py'}")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ConfigError: config: got ") and message in line
+
+
 def test_the_committed_configuration_keeps_the_protocol():
     config = SchoolsConfig.from_mapping(get_config().to_dict())
     assert (config.fold, config.validation) == (1, False)

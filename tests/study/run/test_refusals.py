@@ -115,6 +115,33 @@ def test_a_line_that_is_not_the_record_of_its_round_is_refused(halfway, engine, 
         make(halfway, engine).train(ROUNDS)
 
 
+def test_a_record_that_was_changed_is_refused(halfway, engine):
+    """A round that no checkpoint has yet may say what it likes: it is run again."""
+    path, run = halfway / "metrics.jsonl", make(halfway, engine)
+    before = path.read_text()
+    lines = before.splitlines(keepends=True)
+    record = json.loads(lines[1])
+    path.write_text("".join([lines[0], json.dumps(record | {"loss": record["loss"] + 1}) + "\n", *lines[2:]]))
+    with pytest.raises(fe.errors.CheckpointError, match=r"^metrics\.jsonl: got other records than those of the first 4 rounds; put back"):
+        run.train(ROUNDS)
+    path.write_text("".join(lines[:4]) + '{"round": 5, "loss": 0.0}\n')
+    assert len(run.train(ROUNDS)[1].rounds) == ROUNDS
+
+
+def test_records_that_are_no_file_are_refused(halfway, engine):
+    (halfway / "metrics.jsonl").unlink()
+    (halfway / "metrics.jsonl").mkdir()
+    with pytest.raises(fe.errors.CheckpointError, match=r"^metrics\.jsonl: got .*Is a directory.*; put the file back"):
+        make(halfway, engine).train(ROUNDS)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"loss": "low"}', "", "3"])
+def test_a_checkpoint_without_its_loss_is_refused(halfway, engine, content):
+    (halfway / CHECKPOINTS / "4" / "metrics" / "metrics").write_text(content)
+    with pytest.raises(fe.errors.CheckpointError, match=r"checkpoints/4; remove that folder to go on from round 2: it cannot be read"):
+        make(halfway, engine).train(ROUNDS)
+
+
 @pytest.mark.parametrize("content", ["[]", '"x"', "3"])
 def test_an_identity_that_is_none_is_refused(halfway, engine, content):
     (halfway / "run.json").write_text(content)
