@@ -1,7 +1,8 @@
 """What the engine can do and how fast, against rivals and floors: ``python -m experiments.benchmark --suite=cpu --check``.
 
-Suites are ``cpu`` (ours alone), ``scaling`` (more clients, more rows than memory, more runs) and ``peers`` (rivals in environments that
-it makes itself). JSON, Markdown and a plot go to ``--workdir``; with ``--check`` the program ends with 1 if a floor fails.
+Suites are ``cpu`` (ours alone), ``model`` (experts, low-rank matrices, a transformer), ``scaling`` (more clients, more rows than memory,
+more runs) and ``peers`` (rivals in environments that it makes itself). JSON, Markdown and a plot go to ``--workdir``; with ``--check``
+the program ends with 1 if a floor fails.
 """
 
 import sys

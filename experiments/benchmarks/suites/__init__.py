@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from experiments.benchmarks.results import Measured, Options, Part
-from experiments.benchmarks.suites import cpu, peers, scaling
+from experiments.benchmarks.suites import cpu, model, peers, scaling
 
 
 def _in_turn(parts: tuple[Part, ...], options: Options) -> Iterator[Measured]:
@@ -13,6 +13,7 @@ def _in_turn(parts: tuple[Part, ...], options: Options) -> Iterator[Measured]:
 
 SUITES: dict[str, Callable[[Options], Iterator[Measured]]] = {
     "cpu": partial(_in_turn, cpu.PARTS),
+    "model": partial(_in_turn, model.PARTS),
     "scaling": partial(_in_turn, scaling.PARTS),
     "peers": peers.compare,
 }

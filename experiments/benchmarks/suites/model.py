@@ -1,0 +1,175 @@
+"""What the models' parts cost: ways to bring tokens to experts, low-rank matrices against full fine-tuning, a transformer's round."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import fedjax_edu as fe
+from experiments.benchmarks import dispatch, workload
+from experiments.benchmarks.measure import Spread, clock, interleave, matmul_peak, spread
+from experiments.benchmarks.results import Measured, Options, Panel, Part, Table, megabytes, seconds, with_spread
+from experiments.benchmarks.timing import Runner, rounds_a_repeat, time_all
+
+CAPACITY = 1.25
+CLIENTS = 8  # that hold experts of their own
+SIZES = dispatch.Sizes()
+ONE_HOT = "one-hot products, capacity 1.25"
+COHORT = 32  # of the transformer
+
+
+def experts(options: Options) -> Measured:
+    """A layer of experts with its gradients, of one client and of several with parameters of their own."""
+    layers = {
+        "blocks (ours)": dispatch.ours(SIZES, None),
+        "slots, capacity 1.25 (ours)": dispatch.ours(SIZES, CAPACITY),
+        ONE_HOT: dispatch.one_hot(SIZES, CAPACITY),
+        "jax.lax.ragged_dot": dispatch.ragged(SIZES),
+        "every expert reads every token": dispatch.everybody(SIZES),
+    }
+    found = {}
+    for clients in (1, CLIENTS):
+        options.say(f"experts, {clients} client{'s' * (clients > 1)}")
+        works = {name: _gradients(layer, clients) for name, layer in layers.items()}
+        found[clients] = {name: spread(repeats) for name, repeats in interleave(works, options.repeats).items()}
+    figures = {
+        f"experts/{clients}/one-hot over {name}": of_all[ONE_HOT].median / one.median
+        for clients, of_all in found.items()
+        for name, one in of_all.items()
+        if name.endswith("(ours)")
+    }
+    rows = tuple(
+        (name, *(cell for of_all in found.values() for cell in (with_spread(of_all[name]), f"{_over(of_all, name):.2f}")))
+        for name in layers
+    )
+    columns = ("how", "1 client", "speed", f"{CLIENTS} clients", "speed")
+    title = f"Experts with gradients: {SIZES.experts}, top {SIZES.chosen}, {SIZES.tokens:,} tokens of {SIZES.width}, hidden {SIZES.hidden}"
+    note = "Speed is relative to one-hot products. Blocks, ragged_dot and the last refuse nothing; the others may."
+    return Measured(
+        measurements={"experts": {str(count): {name: one._asdict() for name, one in of_all.items()} for count, of_all in found.items()}},
+        figures=figures,
+        tables=(Table(title, columns, rows, note),),
+        panels=tuple(Panel(f"Experts, {count} clients", "seconds", of_all) for count, of_all in found.items()),
+    )
+
+
+def _over(found: dict[str, Spread], name: str) -> float:
+    return found[ONE_HOT].median / found[name].median
+
+
+def _gradients(layer: dispatch.Layer, clients: int) -> Callable[[], list[float]]:
+    """Seconds of a layer's gradients with respect to parameters and tokens; compiled already."""
+
+    def loss(params: dispatch.Params, rows: jax.Array) -> jax.Array:
+        return jnp.mean(layer(params, rows) ** 2)
+
+    of_one = jax.grad(loss, argnums=(0, 1))
+    gradients = jax.jit(of_one if clients == 1 else jax.vmap(of_one))
+    lead = () if clients == 1 else (clients,)
+    params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*lead, *leaf.shape)), dispatch.start(SIZES))
+    rows = jax.random.normal(jax.random.key(0), (*lead, SIZES.tokens, SIZES.width))
+    jax.block_until_ready(gradients(params, rows))
+    return lambda: [clock(lambda: jax.block_until_ready(gradients(params, rows))) for _ in range(3)]
+
+
+LAYERS = fe.models.TransformerConfig(layers=4, heads=4)
+BACKBONE = fe.models.Size(width=256, encoders=LAYERS, fusion=dataclasses.replace(LAYERS, layers=1))
+VOCABULARY = 2000
+RANK = 8
+PIECES = 32  # of a text
+TEXTS = 64  # of a client
+FEW = 8  # clients a round
+
+
+def adapting(options: Options) -> Measured:
+    """A round of a text model that trains whole, or low-rank matrices beside weights that stay."""
+    options.say("low-rank matrices and full fine-tuning")
+    kinds: dict[str, Callable[[], Adapted]] = {"full": partial(Adapted, rank=0), "low-rank": partial(Adapted, rank=RANK)}
+    runs = {name: make() for name, make in kinds.items()}
+    times = {name: spread(found) for name, found in interleave(runs, options.repeats).items()}
+    rows = tuple(
+        (name, f"{run.trained:,}", with_spread(times[name]), megabytes(run.bytes_up), seconds(run.compile_seconds))
+        for name, run in runs.items()
+    )
+    title = f"A text encoder of {runs['full'].trained / 1e6:.1f} M parameters, {FEW} clients of {TEXTS} texts"
+    return Measured(
+        measurements={"adapting": {name: one._asdict() for name, one in times.items()}},
+        figures={
+            "adapting/low-rank over full, seconds": times["low-rank"].median / times["full"].median,
+            "adapting/full over low-rank, bytes": runs["full"].bytes_up / runs["low-rank"].bytes_up,
+        },
+        tables=(Table(title, ("trained", "parameters", "round, median [quartiles]", "bytes up", "compile"), rows),),
+        panels=(Panel("Fine-tuning", "seconds", times),),
+    )
+
+
+class Adapted:
+    """A federation of text classifiers that continues its run each time it is called.
+
+    Args:
+        rank: of low-rank matrices beside every linear layer of encoder and fusion, which then stay; 0: all is trained.
+        size: of the model.
+    """
+
+    def __init__(self, rank: int, size: fe.models.Size = BACKBONE):
+        model = fe.models.m3t({"text": fe.models.Text(VOCABULARY, PIECES)}, {"level": fe.models.Binary()}, size)
+        if rank:
+            fe.models.add_low_rank(model, lambda path: not path.startswith("heads"), rank=rank)
+        apply, params = fe.models.functional(model)
+        modules = fe.modules.assign(params, frozen=("encoders", "fusion") if rank else None)
+        random = np.random.default_rng(0)
+        arrays = {"pieces": random.integers(0, VOCABULARY, (FEW * TEXTS, PIECES), np.int32)}
+        arrays["y"] = random.integers(0, 2, FEW * TEXTS).astype(np.float32)
+
+        def loss(params: Any, batch: Any, key: jax.Array) -> jax.Array:
+            contents = {"text": fe.models.Content(batch["pieces"], jnp.ones(len(batch["y"]), bool))}
+            return optax.sigmoid_binary_cross_entropy(apply(params, contents).outputs["level"], batch["y"])
+
+        self.engine = fe.Engine(
+            fe.data.Population.from_arrays(arrays, np.arange(FEW + 1) * TEXTS),
+            fe.algorithms.fedavg(loss, client_optimizer=optax.sgd(0.01), local=fe.LocalTraining(epochs=1, batch_size=16)),
+            cohort=fe.cohorts.everyone(),
+            aggregator=fe.aggregation.mean(),
+            modules=modules,
+        )
+        self.state = self.engine.init(params, seed=0)
+        self.trained = sum(leaf.size for leaf in jax.tree.leaves(modules.split(params).shared))
+        self.compile_seconds = clock(lambda: self.engine.run(self.state, rounds=0))
+        self.bytes_up = 0.0
+        self()
+
+    def __call__(self) -> list[float]:
+        """Runs a round; its seconds."""
+        return [clock(self._advance)]
+
+    def _advance(self) -> None:
+        self.state, info = self.engine.run(self.state, rounds=1)
+        self.bytes_up = float(info.bytes_up[0])
+
+
+def transformer(options: Options) -> Measured:
+    """A round of the benchmark's transformer, as share of the machine's peak."""
+    options.say("matmul peak")
+    peaks = matmul_peak()
+    options.say(f"transformer, cohort {COHORT}")
+    clients = workload.make("transformer")
+    runner = Runner(clients, COHORT, rounds_a_repeat("transformer", COHORT))
+    (timing,) = time_all({"fedavg": runner}, "transformer", options.repeats).values()
+    share = timing.flops_per_second / max(peaks.values())
+    cells = (with_spread(timing.round), f"{timing.flops_per_second / 1e9:.1f}", f"{max(peaks.values()) / 1e9:.1f}", f"{share:.0%}")
+    columns = ("round, median [quartiles]", "GFLOP/s", "peak", "share")
+    title = f"A round of a transformer, cohort {COHORT}"
+    return Measured(
+        measurements={"transformer": dataclasses.asdict(timing), "matmul peak": peaks},
+        figures={"transformer/share of peak": share},
+        tables=(Table(title, columns, (cells,), "The peak is the best square float32 product on all cores; padded work does not count."),),
+        panels=(Panel("A transformer's round", "seconds", {"fedavg": timing.round}),),
+    )
+
+
+PARTS: tuple[Part, ...] = (experts, adapting, transformer)
