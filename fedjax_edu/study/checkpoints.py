@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_edu.core.errors import CheckpointError, check_integer
+from fedjax_edu.core.errors import ArgumentError, CheckpointError, check_integer
 from fedjax_edu.core.trees import named_leaves
 from fedjax_edu.engine import State
 from fedjax_edu.study.processes import is_first
@@ -21,6 +21,7 @@ from fedjax_edu.study.run_folder import words, writing
 
 FORMAT = 1  # of what lies in a checkpoint; a program reads its own and older ones
 TRASH = "deleted"
+TRIES = 5
 _SHOWN = 3  # differences that a message names
 
 
@@ -38,7 +39,8 @@ class Checkpoints:
         best: how many of those with the least loss to keep beside them.
 
     Raises:
-        ArgumentError: a number below 1, or below 0 for `best`.
+        ArgumentError: a number below 1, or below 0 for `best`; a folder that Orbax cannot read from.
+        CheckpointError: something else than a folder is there, or the loss of a checkpoint cannot be read.
 
     >>> import tempfile, optax, fedjax_edu as fe
     >>> population = fe.data.Population.from_arrays({"y": np.arange(6.0, dtype=np.float32)}, offsets=[0, 2, 6])
@@ -56,7 +58,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, last: int = 2, best: int = 1):
-        self.folder = Path(folder).absolute()
+        self.folder = check_path(Path(folder).absolute())
         self._last, self._best = check_integer("last", last), check_integer("best", best, at_least=0)
         self._check_losses()
         self._manager = self._open()
@@ -85,10 +87,15 @@ class Checkpoints:
             todelete_subdir=TRASH,  # a process that is killed while it deletes must not leave half of what looks like a checkpoint
         )
         handlers = {"state": ocp.StandardCheckpointHandler(), "facts": ocp.JsonCheckpointHandler()}
-        try:
-            return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
-        except OSError as error:
-            raise CheckpointError("checkpoint", str(self.folder), f"name a folder that you may write to ({error})") from error
+        for left in reversed(range(TRIES)):
+            try:
+                return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+            except FileNotFoundError:  # the process that writes there has just removed an old one
+                if not left:
+                    raise
+            except OSError as error:
+                raise CheckpointError("checkpoint", str(self.folder), f"name a folder that you may write to ({error})") from error
+        raise AssertionError
 
     def sweep(self) -> None:
         """Removes what a killed process left unfinished; for the one that writes, since others may still be at it."""
@@ -102,11 +109,19 @@ class Checkpoints:
 
     def _check_losses(self) -> None:
         """Refuses a checkpoint without a loss: which ones are best is found out of all, and not before the next save."""
-        for path in sorted(self.folder.glob("*/metrics/metrics")):
-            try:
-                float(json.loads(path.read_text())["loss"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise self._unreadable(int(path.parent.parent.name), error) from error
+        for path in sorted(self.folder.glob("[0-9]*/metrics/metrics")):
+            if path.parent.parent.name.isdigit():
+                with contextlib.suppress(FileNotFoundError):  # the process that writes there may remove it at any moment
+                    self._check_loss(path)
+
+    def _check_loss(self, path: Path) -> None:
+        number = int(path.parent.parent.name)
+        try:
+            loss = json.loads(path.read_text())["loss"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise self._unreadable(number, error) from error
+        if not isinstance(loss, float):
+            raise self._unreadable(number, TypeError(f"the loss is {str(loss)[:60]}"))
 
     @property
     def rounds(self) -> list[int]:
@@ -169,7 +184,7 @@ class Checkpoints:
         except Exception as error:  # what Orbax and its readers raise depends on the file that is missing
             raise self._unreadable(number, error) from error
         version = found.get("format") if isinstance(found, dict) else None
-        if not isinstance(version, int):
+        if not isinstance(version, int) or not isinstance(found.get("keys"), dict):
             raise CheckpointError("checkpoint", str(self.folder / str(number)), "name one that fedjax_edu wrote")
         if version > FORMAT:
             remedy = f"use a newer fedjax_edu: it has format {version}, and this one reads up to {FORMAT}"
@@ -220,6 +235,20 @@ class Checkpoints:
         if found := differences(there, here):
             remedy = f"use the model, algorithm and population that it was saved with, or another folder: {found}"
             raise CheckpointError("checkpoint", str(self.folder / str(number)), remedy)
+
+
+def check_path(folder: Path) -> Path:
+    """The folder, unless Orbax would take its name for a pattern and find no file again.
+
+    Raises:
+        ArgumentError: there is a bracket in it.
+        CheckpointError: something else is there.
+    """
+    if "[" in str(folder):
+        raise ArgumentError("workdir", str(folder), "name a folder without square brackets in its path")
+    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+        raise CheckpointError("checkpoint", str(folder), "remove it: this is no folder")
+    return folder
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

@@ -63,7 +63,8 @@ class ExportedModel:
         Returns:
             A row for each row: ``row``, its number in the table from 0; ``client``, as in the table, missing where that has no such
             column; a regression task's prediction in the unit of the table under the task's name; a binary task's more probable level
-            under its name, and under ``"<task> probability"`` the probability of its second level. Tasks of another study than the row's
+            under its name, and under ``"<task> probability"`` the probability of its second level. A name that is taken already has
+            ``prediction`` behind it. Tasks of another study than the row's
             are missing.
 
         Raises:
@@ -176,7 +177,21 @@ def _frame(schema: Schema, row: np.ndarray, client: Any, decoded: np.ndarray, in
         else:
             columns.append((task.name, values))
     frame = pd.concat([values for _, values in columns], axis=1)
-    return frame.set_axis([name for name, _ in columns], axis=1)
+    return frame.set_axis(_apart([name for name, _ in columns]), axis=1)
+
+
+def _apart(names: list[str]) -> list[str]:
+    """Names of which none occurs twice.
+
+    >>> _apart(["row", "client", "client"])
+    ['row', 'client', 'client prediction']
+    """
+    found: list[str] = []
+    for name in names:
+        while name in found:
+            name += " prediction"
+        found.append(name)
+    return found
 
 
 def _described(unseen: Unseen) -> str:

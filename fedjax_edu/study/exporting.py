@@ -20,7 +20,7 @@ from fedjax_edu.engine import State, processes
 from fedjax_edu.study.card import CARD, CardFacts, model_card
 from fedjax_edu.study.encoding import Encoding
 from fedjax_edu.study.exported import ExportedModel, check_tensors, specs
-from fedjax_edu.study.networks import LANGUAGE, NETWORKS, Network
+from fedjax_edu.study.networks import NETWORKS, Network
 from fedjax_edu.study.processes import is_first
 from fedjax_edu.study.provenance import versions
 from fedjax_edu.study.run_folder import to_json
@@ -28,7 +28,6 @@ from fedjax_edu.study.run_folder import to_json
 VERSION = 1
 FORMAT = "fedjax_edu model"
 CONFIG, TENSORS, SCHEMA, SCALES = "config.json", "model.safetensors", "schema.json", "scaling.json"
-FILES = {CONFIG, TENSORS, SCHEMA, SCALES, CARD, LANGUAGE}
 DAMAGED = "copy the folder once more, or export the model again"
 
 Value = TypeVar("Value")
@@ -74,6 +73,8 @@ def export(
     require("an export", "study", "safetensors")
     if not isinstance(state, State):
         raise ArgumentError("state", state, "pass the state that engine.run returns")
+    if network is not None and not isinstance(network, Network):
+        raise ArgumentError("network", network, "pass the network that was trained, of fedjax_edu.study")
     if state.members is not None:
         raise ArgumentError("state", f"{state.members} runs", "export one of them: state.member(0)")
     place = check_folder(folder)
@@ -96,7 +97,7 @@ def load_model(folder: str | os.PathLike[str]) -> ExportedModel:
         MissingDependencyError: safetensors is missing.
     """
     require("a model", "study", "safetensors")
-    place = Path(folder).expanduser()
+    place = _path(folder)
     if not place.is_dir():
         raise ArgumentError("folder", str(folder), "name the folder of an exported model")
     config = _json(place / CONFIG)
@@ -140,15 +141,38 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
     """Where a model can be exported to: a folder that is absent, empty, or holds nothing but an earlier export.
 
     Raises:
-        ArgumentError: it holds something else, or is a file.
+        ArgumentError: it holds something else, is where the process stands, or is a file.
     """
-    place = Path(folder).expanduser().resolve()
-    if place.exists() and not place.is_dir():
+    place = _path(folder).resolve()
+    if not place.exists():
+        return place
+    if not place.is_dir():
         raise ArgumentError("folder", str(folder), "name a folder; this is a file")
-    others = sorted({path.name for path in place.iterdir()} - FILES) if place.exists() else []
-    if others:
-        raise ArgumentError("folder", f"{folder}, which holds {others[0]}", "name a folder that is new, empty, or an earlier export")
+    if place == Path.cwd():
+        raise ArgumentError("folder", str(folder), "name another one: this is where you are, and the folder is replaced as a whole")
+    names = {path.relative_to(place).as_posix() for path in place.rglob("*") if not path.is_dir()}
+    if strangers := sorted(names - _exported(place / CONFIG)):
+        remedy = "name a folder that is new, empty, or an earlier export"
+        raise ArgumentError("folder", f"{folder}, which holds {strangers[0]}", remedy)
     return place
+
+
+def _path(folder: Any) -> Path:
+    try:
+        place = Path(folder).expanduser()
+        place.resolve().exists()
+    except (TypeError, ValueError, OSError, RuntimeError) as error:
+        raise ArgumentError("folder", folder, f"name a folder ({error})") from error
+    return place
+
+
+def _exported(path: Path) -> set[str]:
+    """The files of an earlier export, by its configuration; none where it is something else."""
+    try:
+        config = json.loads(path.read_bytes())
+        return {CONFIG, CARD, *config["sha256"]} if config["format"] == FORMAT else set()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
 
 
 def _write(folder: Path, exported: ExportedModel, card: str) -> None:
@@ -170,7 +194,7 @@ def _write(folder: Path, exported: ExportedModel, card: str) -> None:
         "sha256": {path.relative_to(folder).as_posix(): _digest(path.read_bytes()) for path in files},
         "versions": versions(),
     }
-    (folder / CONFIG).write_bytes(_encoded(config))
+    (folder / CONFIG).write_bytes(_encoded({**config, "digest": _digest_of(config)}))
     (folder / CARD).write_bytes(card.encode())
 
 
@@ -252,8 +276,10 @@ def _check_format(path: Path, config: Any) -> None:
     if config.get("version") != VERSION:
         found = f"version {config.get('version')}"
         raise DataError(str(path), found, f"install a fedjax_edu that reads it; this one reads version {VERSION}")
-    if missing := {"model", "tensors", "sha256"} - config.keys():
+    if missing := {"model", "tensors", "sha256", "digest"} - config.keys():
         raise DataError(str(path), f"no {sorted(missing)[0]!r}", DAMAGED)
+    if config["digest"] != _digest_of(config):
+        raise DataError(str(path), "other entries than were exported", DAMAGED)
     if config["model"] is not None and config["model"].get("class") not in NETWORKS:
         raise DataError(str(path), f"a model of class {config['model'].get('class')!r}", f"this fedjax_edu builds {', '.join(NETWORKS)}")
 
@@ -266,9 +292,10 @@ def _meant(path: Path, read: Callable[[Any], Value]) -> Value:
 
 
 def _json(path: Path) -> Any:
+    content = _bytes(path)
     try:
-        return json.loads(_bytes(path))
-    except ValueError as error:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise DataError(str(path), f"no JSON ({error})", DAMAGED) from error
 
 
@@ -280,6 +307,11 @@ def _bytes(path: Path) -> bytes:
 
 def _encoded(value: Any) -> bytes:
     return (json.dumps(to_json(value), indent=2, allow_nan=False) + "\n").encode()
+
+
+def _digest_of(config: Mapping[str, Any]) -> str:
+    """Of all entries but itself."""
+    return _digest(_encoded({name: value for name, value in config.items() if name != "digest"}))
 
 
 def _digest(content: bytes) -> str:

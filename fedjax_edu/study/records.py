@@ -7,6 +7,7 @@ from typing import Any
 
 from fedjax_edu.core.errors import CheckpointError, require
 from fedjax_edu.engine import Info
+from fedjax_edu.study.processes import is_first
 from fedjax_edu.study.run_folder import RunFolder, as_lines
 
 METRICS = "metrics.jsonl"  # what happened; no clock values
@@ -66,8 +67,17 @@ class Records:
 
     @property
     def history(self) -> History:
-        """The rounds that there are records of; a line that was cut short is none."""
-        return History([json.loads(line) for line in self._lines()])
+        """The rounds that there are records of.
+
+        Raises:
+            CheckpointError: the file has changed since they were written.
+        """
+        lines = self._lines()
+        if is_first() and hashlib.sha256("".join(lines).encode()).hexdigest() != self.digest:
+            raise CheckpointError(
+                METRICS, "other records than this run wrote", "start the run again: it goes on from its newest checkpoint"
+            )
+        return History([json.loads(line) for line in lines])
 
     def add(self, records: list[dict[str, Any]]) -> None:
         """Adds a line a round.
@@ -79,12 +89,21 @@ class Records:
         self._folder.append_text(METRICS, text)
         self._digest.update(text.encode())
 
-    def rewind(self, rounds: int, digest: str | None) -> None:
-        """Takes back the records of all rounds after the first `rounds`: they will be run again.
+    def rewind(self, rounds: int) -> None:
+        """Takes back the records of all rounds after the first `rounds`: they will be run again."""
+        kept = "".join(self._lines()[:rounds])
+        self._digest = hashlib.sha256(kept.encode())
+        self._folder.write_text(METRICS, kept)
+
+    def check(self, rounds: int, digest: str | None) -> int:
+        """Refuses records that a checkpoint does not know.
 
         Args:
-            rounds: that a checkpoint has.
+            rounds: that it has.
             digest: of their records when it was saved; None of none.
+
+        Returns:
+            The rounds that there are records of.
 
         Raises:
             CheckpointError: there are fewer, or others.
@@ -96,11 +115,9 @@ class Records:
         for number, line in enumerate(lines[:rounds], start=1):
             if _round(line) != number:
                 raise CheckpointError(METRICS, f"line {number}: {line.strip()[:60]}", remedy)
-        kept = "".join(lines[:rounds])
-        self._digest = hashlib.sha256(kept.encode())
-        if digest not in (None, self.digest):
+        if digest not in (None, hashlib.sha256("".join(lines[:rounds]).encode()).hexdigest()):
             raise CheckpointError(METRICS, f"other records than those of the first {rounds} rounds", remedy)
-        self._folder.write_text(METRICS, kept)
+        return len(lines)
 
     def _lines(self) -> list[str]:
         path = self._folder.path / METRICS
@@ -115,7 +132,7 @@ def _round(line: str) -> Any:
     """The number in a record; None where the line is none."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record.get("round") if isinstance(record, dict) else None
 

@@ -12,7 +12,7 @@ from fedjax_edu.core.errors import CheckpointError, check_integer
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.engine import Engine, Info, State
 from fedjax_edu.engine.checks import check_params
-from fedjax_edu.study.checkpoints import Checkpoints, differences
+from fedjax_edu.study.checkpoints import Checkpoints, check_path, differences
 from fedjax_edu.study.console import Logged, Printer, standard_output
 from fedjax_edu.study.identity import identity
 from fedjax_edu.study.processes import meet, most_of_all
@@ -52,7 +52,8 @@ class Run:
         overwrite: remove what the folder has of a run, this one or another, when training begins.
 
     Raises:
-        ArgumentError: a folder that cannot be written, or in which a process is running; parameters that cannot be trained.
+        ArgumentError: a folder that cannot be written, whose path has square brackets, or in which a process is running; parameters that
+            cannot be trained.
         CheckpointError: the folder is of another run: what differs is named, and nothing is changed.
         ConfigError: a field of `config` that JSON has no value for.
 
@@ -89,6 +90,7 @@ class Run:
         check_params(params, engine.population)
         self.engine = engine
         self.folder = workdir if isinstance(workdir, RunFolder) else RunFolder(workdir)
+        check_path(self.folder.path / CHECKPOINTS)
         self._records = Records(self.folder)
         self._params, self._seed = params, seed
         self._identity = to_json(identity(engine.population, params, seed, config))
@@ -175,21 +177,28 @@ class Run:
         """The newest state, and records that end where it does."""
         newest = checkpoints.newest
         state = self.engine.init(self._params, self._seed) if newest is None else self._restore(checkpoints, newest)
+        recorded = self._records.check(int(state.round), None if newest is None else checkpoints.facts(newest).get("records"))
         self.folder.write_json(IDENTITY, self._identity)  # nothing of the folder has changed where it is refused
         meet("the run folder is claimed")
-        self._records.rewind(int(state.round), None if newest is None else checkpoints.facts(newest).get("records"))
+        self._records.rewind(int(state.round))
         self._console.begin()
         self.folder.append(STARTS, [{"round": int(state.round), **origin()}])
         if newest is not None:
             self._console.print(f"goes on after round {newest}, from {checkpoints.folder}", highlight=False, markup=False)
+        elif recorded:
+            words = f"begins anew, though there are records of {recorded} rounds: no checkpoint is in {checkpoints.folder}"
+            self._console.print(words, highlight=False, markup=False)
         return state
 
     def _restore(self, checkpoints: Checkpoints, number: int | None) -> State:
         if number is not None and number in checkpoints.rounds:
             facts = checkpoints.facts(number)
-            if facts["run"] != self._identity:
-                self._refuse(f"{CHECKPOINTS}/{number}", facts["run"])
-            self.engine.keep_lanes(facts["plan"]["lanes"])
+            if facts.get("run") != self._identity:
+                self._refuse(f"{CHECKPOINTS}/{number}", facts.get("run"))
+            plan = facts.get("plan")
+            if not isinstance(plan, dict) or "lanes" not in plan:
+                raise CheckpointError("checkpoint", str(checkpoints.folder / str(number)), "name one that a Run wrote: it has no plan")
+            self.engine.keep_lanes(plan["lanes"])
         return checkpoints.restore(number, like=self.engine.init(self._params, self._seed))
 
     def _go_on(self, state: State, rounds: int, checkpoints: Checkpoints, requests: Requests) -> State:

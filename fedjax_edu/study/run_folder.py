@@ -51,7 +51,7 @@ class RunFolder:
         if not is_first() or self._owner == threading.get_ident():
             yield
             return
-        with (self.path / LOCK).open("a") as lock:
+        with self._opened() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -61,6 +61,13 @@ class RunFolder:
                 yield
             finally:
                 self._lock, self._owner = None, 0
+
+    def _opened(self) -> TextIO:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
+            return (self.path / LOCK).open("a")
+        except OSError as error:
+            raise ArgumentError("workdir", str(self.path), f"name a folder you may write to ({error})") from error
 
     def remove(self, *names: str) -> None:
         """Removes files and folders; those that are not there do no harm, and what a link leads to is emptied.
@@ -81,7 +88,7 @@ class RunFolder:
         path = self.path / name
         try:
             return json.loads(path.read_text()) if path.exists() else None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(name, str(path), f"put it back as it was, or remove the folder ({error})") from error
 
     def write_json(self, name: str, value: Any) -> None:

@@ -23,8 +23,7 @@ from fedjax_edu.data.studies.examples import join
 from fedjax_edu.study import school_run as run
 from fedjax_edu.study.card import NO_GUARANTEE, CardFacts, model_card
 from fedjax_edu.study.encoding import Encoding
-from fedjax_edu.study.exporting import FILES
-from fedjax_edu.study.networks import LANGUAGE, Ensemble
+from fedjax_edu.study.networks import Ensemble
 from fedjax_edu.study.results import Score
 from fedjax_edu.study.training import Trained
 
@@ -278,7 +277,7 @@ def test_a_joined_model_refuses_tables_and_other_studies(joined, population):
 
 
 def test_no_client_and_no_text_of_a_student_is_in_the_folder(folder, table):
-    assert {path.name for path in folder.iterdir()} == FILES - {LANGUAGE}
+    assert {path.name for path in folder.iterdir()} == {"README.md", "config.json", "model.safetensors", "scaling.json", "schema.json"}
     content = b"".join(path.read_bytes() for path in folder.iterdir())
     assert b"Zephyr" not in content
     assert b"quokka" not in content
@@ -353,19 +352,72 @@ def test_what_cannot_be_exported_is_refused(model, tmp_path):
     for bad, options, message in (
         ({"w": 1}, {}, r"^state: got {'w': 1}; pass the state"),
         (stacked, {}, r"^state: got 2 runs; export one of them: state.member\(0\)"),
+        (state, {"network": "ensemble"}, r"^network: got ensemble; pass the network that was trained"),
         (state, {"network": model.network}, r"^model, encoders.tabular.first.bias: got nothing; it should be float32\[2, 8\]"),
     ):
         with pytest.raises(fe.errors.ArgumentError, match=message):
             fe.export(bad, tmp_path / "model", **options)
     assert not (tmp_path / "model").exists()
+    for place in (None, 3, "a\0b"):
+        for call in (lambda place: fe.export(state, place), fe.load_model):
+            with pytest.raises(fe.errors.ArgumentError, match=r"^folder: got .*; name a folder"):
+                call(place)
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "language/thesis.txt", "model.safetensors"])
+def test_files_of_others_are_not_replaced(tmp_path, name):
+    """Though an export has files of these names."""
+    file = tmp_path / "mine" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("years of work")
+    with pytest.raises(fe.errors.ArgumentError, match=rf"^folder: got .*mine, which holds {name}; name a folder that is new, empty, or"):
+        fe.export(_state({"w": np.float32(1)}), tmp_path / "mine")
+    assert file.read_text() == "years of work"
+
+
+def test_a_stranger_in_an_earlier_export_is_not_removed(tmp_path):
+    state = _state({"w": np.float32(1)})
+    folder = fe.export(state, tmp_path / "model")
+    fe.export(state, folder)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(fe.errors.ArgumentError, match=r"which holds notes\.txt; "):
+        fe.export(state, folder)
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(fe.errors.ArgumentError, match=r"^folder: got \.; name another one"):
+        fe.export(_state({"w": np.float32(1)}), ".")
+
+
+def test_a_task_may_be_called_as_other_columns_are(table):
+    renamed = table.rename(columns={"score": "client"})
+    own = fe.data.Population.from_table(renamed, client="school", tasks={"client": "regression"}, inputs=["before"], say=None)
+    encoding = fe.study.prepare(own, 1, 0).encoding
+    network = Ensemble(encoding, {"width": 4, "tokens": 2, "products": False})
+    found = predict(fe.study.ExportedModel(network.params, network), renamed)
+    assert found.columns.tolist() == ["row", "client", "client prediction"]
+    assert found["client"].tolist() == table["school"].tolist()
 
 
 def change_config(**changes):
+    """As a program would that writes folders itself: the digest fits, unless it is changed too."""
+
     def change(folder):
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config | changes))
+        config = json.loads((folder / "config.json").read_text()) | changes
+        rest = {name: value for name, value in config.items() if name != "digest"}
+        digest = hashlib.sha256((json.dumps(rest, indent=2) + "\n").encode()).hexdigest()
+        (folder / "config.json").write_text(json.dumps(config | {"digest": digest} | changes))
 
     return change
+
+
+def edit_arguments(folder):
+    """As a person would."""
+    config = (folder / "config.json").read_text()
+    assert '"products": true' in config
+    (folder / "config.json").write_text(config.replace('"products": true', '"products": false'))
 
 
 def change_tensors(change):
@@ -378,7 +430,7 @@ def change_tensors(change):
 
 
 def change_scales(folder):
-    """As a program would that writes folders itself: the bytes are those that it says they are."""
+    """The bytes are those that the configuration says they are."""
     content = json.dumps({"inputs": {}, "targets": json.loads((folder / "scaling.json").read_text())["targets"]})
     (folder / "scaling.json").write_text(content)
     digests = json.loads((folder / "config.json").read_text())["sha256"]
@@ -402,6 +454,9 @@ def flip_last_byte(folder):
         (change_config(version=2), r"config.json: got version 2; .*reads version 1"),
         (change_config(model={"class": "Oracle"}), r"config.json: got a model of class 'Oracle'; "),
         (change_config(model={"class": "ensemble", "arguments": {"depht": 3}}), r"config.json: got .*its network cannot be built"),
+        (edit_arguments, r"config.json: got other entries than were exported; "),
+        (change_config(sha256={}, digest="0"), r"config.json: got other entries than were exported; "),
+        (lambda folder: (folder / "config.json").write_text("[" * 100_000), r"config.json: got no JSON"),
         (change_scales, r"^scales.inputs: got \[\]; use \['before'\], what the schema says"),
         (
             change_tensors(lambda found: found.pop("heads.score.bias")),

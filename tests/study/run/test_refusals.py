@@ -128,6 +128,68 @@ def test_a_record_that_was_changed_is_refused(halfway, engine):
     assert len(run.train(ROUNDS)[1].rounds) == ROUNDS
 
 
+def test_records_that_change_while_the_run_goes_on_are_noticed(engine, tmp_path):
+    def score(state):
+        if int(state.round) == 3:
+            (tmp_path / "metrics.jsonl").unlink()
+        return {}
+
+    with pytest.raises(fe.errors.CheckpointError, match=r"^metrics\.jsonl: got other records than this run wrote; start the run again"):
+        make(tmp_path, engine, score=score).train(ROUNDS)
+
+
+def test_a_path_that_checkpoints_cannot_be_read_from_is_refused(engine, tmp_path):
+    """Orbax takes what stands in brackets for a pattern."""
+    with pytest.raises(fe.errors.ArgumentError, match=r"^workdir: got .*run\[seed=1\].*; name a folder without square brackets"):
+        make(tmp_path / "run[seed=1]", engine)
+    with pytest.raises(fe.errors.ArgumentError, match=r"name a folder without square brackets"):
+        fe.study.Checkpoints(tmp_path / "run[seed=1]")
+
+
+def test_checkpoints_that_are_no_folder_are_refused_before_anything(halfway, engine):
+    shutil.rmtree(halfway / CHECKPOINTS)
+    (halfway / CHECKPOINTS).write_text("")
+    before = contents(halfway)
+    with pytest.raises(fe.errors.CheckpointError, match=r"^checkpoint: got .*; remove it: this is no folder"):
+        make(halfway, engine).train(ROUNDS)
+    assert contents(halfway) == before
+
+
+def test_a_folder_that_was_removed_before_training_is_made_again(engine, tmp_path):
+    run = make(tmp_path / "run", engine)
+    shutil.rmtree(tmp_path / "run")
+    assert len(run.train(1)[1].rounds) == 1
+
+
+def test_a_lock_that_is_no_file_is_refused(engine, tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(fe.errors.ArgumentError, match=r"^workdir: got .*; name a folder you may write to"):
+        make(tmp_path, engine).train(1)
+
+
+def test_strangers_among_the_checkpoints_do_no_harm(halfway, engine):
+    for name in ("mine", "8.orbax-checkpoint-tmp"):
+        (halfway / CHECKPOINTS / name / "metrics").mkdir(parents=True)
+        (halfway / CHECKPOINTS / name / "metrics" / "metrics").write_text("")
+    assert len(make(halfway, engine).train(ROUNDS)[1].rounds) == ROUNDS
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"), [("run", None, "of another run"), ("plan", 3, "no plan"), ("keys", [], "name one that")]
+)
+def test_a_checkpoint_without_its_facts_is_refused(halfway, engine, name, value, message):
+    path = halfway / CHECKPOINTS / "4" / "facts" / "metadata"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(fe.errors.CheckpointError, match=message):
+        make(halfway, engine).train(ROUNDS)
+
+
+def test_a_run_that_begins_anew_says_so(halfway, engine):
+    shutil.rmtree(halfway / CHECKPOINTS)
+    assert len(make(halfway, engine).train(ROUNDS)[1].rounds) == ROUNDS
+    assert "begins anew, though there are records of 4 rounds" in (halfway / "log.txt").read_text()
+
+
 def test_records_that_are_no_file_are_refused(halfway, engine):
     (halfway / "metrics.jsonl").unlink()
     (halfway / "metrics.jsonl").mkdir()
@@ -135,7 +197,7 @@ def test_records_that_are_no_file_are_refused(halfway, engine):
         make(halfway, engine).train(ROUNDS)
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", '{"loss": "low"}', "", "3"])
+@pytest.mark.parametrize("content", ["{}", "[]", '{"loss": "0.5"}', "", "3", "[" * 100_000])
 def test_a_checkpoint_without_its_loss_is_refused(halfway, engine, content):
     (halfway / CHECKPOINTS / "4" / "metrics" / "metrics").write_text(content)
     with pytest.raises(fe.errors.CheckpointError, match=r"checkpoints/4; remove that folder to go on from round 2: it cannot be read"):
