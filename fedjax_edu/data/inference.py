@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 MOST_LEVELS = 64  # a column of words with more distinct values is a text
 FEW_ROWS = 20  # below that, distinct values say nothing
 _LOST = 0.01  # share of a column's deviation by which a number may be rounded
-_SPELT_OTHERWISE = r"[+-]?[0-9]+(\.[0-9]*)?|true|TRUE|false|FALSE"
+_SPELT_OTHERWISE = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?|true|TRUE|false|FALSE"
 NESTED = "has lists, or other cells that are no single number or word"
 _NAMES_SOMEBODY = re.compile(r"(^|[_\W])(id|ids|uuid|guid|key|index|nr|no)$|[a-z]I[dD]$|^unnamed: ", re.IGNORECASE)
 
@@ -90,20 +91,35 @@ def as_numbers(values: "pd.Series") -> np.ndarray:
 
     if pd.api.types.is_datetime64_any_dtype(values):
         moments = values.dt.tz_localize(None) if values.dt.tz is not None else values
-        return ((moments - pd.Timestamp(0)) / pd.Timedelta(days=1)).to_numpy(np.float64)
+        return (moments.astype("datetime64[us]").to_numpy() - np.datetime64(0, "us")) / np.timedelta64(1, "D")
     if pd.api.types.is_timedelta64_dtype(values):
         return (values / pd.Timedelta(days=1)).to_numpy(np.float64)
-    return pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    try:
+        return pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    except OverflowError:
+        return np.array([_number(cell) for cell in values], np.float64)
+
+
+def _number(cell: Any) -> float:
+    try:
+        return float(cell)
+    except OverflowError:
+        return np.inf
+    except (TypeError, ValueError):
+        return np.nan
 
 
 def as_words(values: "pd.Series") -> "pd.Series":
     """The values of a column as stripped strings, missing where empty.
 
-    A cell's word is its own, whatever type its column was read as: "1", "1.0" and "01" are 1, "true" is True.
+    A cell's word is its own, whatever its column was read as because of others: "1", "1.0", "01" and "1e0" are 1, "true" is True, and
+    midnight has no time.
     """
     import pandas as pd
 
-    words = values.astype("string").str.strip()
+    if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
+        values = values.astype(object).map(str, na_action="ignore")  # all together they would be written alike
+    words = values.astype("string").str.strip().str.removesuffix(" 00:00:00")
     if pd.api.types.is_integer_dtype(values):
         return words
     found = words.str.fullmatch(_SPELT_OTHERWISE).fillna(False)
@@ -114,7 +130,7 @@ def as_words(values: "pd.Series") -> "pd.Series":
 def _spelt(word: str) -> str:
     if word[-1] in "eE":
         return word.capitalize()
-    whole, _, fraction = word.lstrip("+-").partition(".")
+    whole, _, fraction = format(Decimal(word), "f").lstrip("-").partition(".")
     size = ".".join(filter(None, [whole.lstrip("0") or "0", fraction.rstrip("0")]))
     return f"-{size}" if word[0] == "-" and size != "0" else size
 

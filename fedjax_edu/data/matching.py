@@ -49,7 +49,9 @@ def match_frame(frame: "pd.DataFrame", schema: Schema, read: tuple[Feature, ...]
     found = [_as_found(feature, frame[feature.name]) for feature in there]
     differences = wanted.differences(Schema(schema.client, tuple(found), ()))
     _refuse("table", differences + [_strange(frame[one.name]) for one in found if one.kind == "text" and one not in read])
-    population = populate(frame.assign(**{schema.client: 0}), wanted, targets=False)
+    rows = frame[[feature.name for feature in wanted.features]].copy()
+    rows[schema.client] = 0
+    population = populate(rows, wanted, targets=False)
     unseen: Unseen = {}
     for feature in wanted.features:
         if feature.kind == "category":
@@ -109,7 +111,8 @@ def _as_found(feature: Feature, values: "pd.Series") -> Feature:
     if feature.kind == "number":
         strange = np.isnan(as_numbers(values)) & values.notna().to_numpy()
         return dataclasses.replace(feature, kind="text") if strange.any() else feature
-    numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) and values.notna().any()
+    known = values.dropna()
+    numbers = known.size and not pd.api.types.is_bool_dtype(values) and not np.isnan(as_numbers(known)).any()
     words = np.isnan(as_numbers(pd.Series(feature.levels, dtype="object"))).all()
     return dataclasses.replace(feature, kind="number") if numbers and words else feature
 

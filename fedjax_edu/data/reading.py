@@ -1,5 +1,6 @@
 """Whatever holds a table, as a pandas frame: a file, a frame, or an object that turns into one."""
 
+import codecs
 import csv
 import lzma
 import os
@@ -7,7 +8,7 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +19,21 @@ if TYPE_CHECKING:
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 PARQUET = (".parquet", ".pq")
+UNPACKING = (zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)  # what goes wrong with compressed files
 MISSING = frozenset(
     ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"]
     + ["N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"]
 )  # words that stand for no value, those of pandas.read_csv, wherever a table comes from
 
 
-def read_frame(table: Any, encoding: str = "utf-8") -> "pd.DataFrame":
+def read_frame(table: Any, encoding: str = "utf-8", words: Collection[str] = ()) -> "pd.DataFrame":
     """A table as a frame with unique column names and rows numbered from 0; words such as NA and None are missing, as empty cells are.
 
     Args:
         table: path of a CSV, TSV (both may be compressed) or Parquet file; a pandas frame; a mapping of columns; or whatever has
             ``to_pandas()``, as a Hugging Face data set, an Arrow table and a Polars frame do.
         encoding: of a text file.
+        words: columns of a text file whose cells are kept as they are written, even where all are numbers.
 
     Raises:
         ArgumentError: no file, an unknown encoding, or nothing that holds a table.
@@ -41,7 +44,7 @@ def read_frame(table: Any, encoding: str = "utf-8") -> "pd.DataFrame":
     import pandas as pd
 
     if isinstance(table, (str, os.PathLike)):
-        frame = _read_file(Path(table).expanduser(), encoding)
+        frame = _read_file(Path(table).expanduser(), encoding, words)
     elif isinstance(table, pd.DataFrame):
         frame = table
     elif isinstance(table, Mapping):
@@ -49,6 +52,8 @@ def read_frame(table: Any, encoding: str = "utf-8") -> "pd.DataFrame":
     elif hasattr(table, "to_pandas"):
         frame = table.to_pandas()
     else:
+        frame = None
+    if not isinstance(frame, pd.DataFrame):
         raise ArgumentError("table", table, "pass a path, a pandas frame, a mapping of columns, or an object with to_pandas()")
     if frame.columns.nlevels > 1:
         raise DataError("table", f"column names of {frame.columns.nlevels} levels", "give every column one name")
@@ -62,8 +67,8 @@ def _read_columns(table: Mapping[Any, Any]) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        return pd.DataFrame(dict(table))
-    except ValueError as error:
+        return pd.DataFrame({name: values.array if isinstance(values, pd.Series) else values for name, values in table.items()})
+    except (TypeError, ValueError) as error:
         raise DataError("table", str(error), "pass a mapping of columns, each with one value a row") from error
 
 
@@ -77,6 +82,8 @@ def _without_blanks(frame: "pd.DataFrame") -> "pd.DataFrame":
 def _known(values: "pd.Series") -> "pd.Series":
     import pandas as pd
 
+    if isinstance(values.dtype, pd.ArrowDtype) and not pd.api.types.is_string_dtype(values) and values.dtype.kind == "O":
+        values = values.astype(object)  # dictionaries, decimals, dates
     if isinstance(values.dtype, pd.CategoricalDtype):
         return values.cat.remove_categories([level for level in values.cat.categories if _says_nothing(level)])
     if not (pd.api.types.is_object_dtype(values) or pd.api.types.is_string_dtype(values)):
@@ -88,26 +95,36 @@ def _says_nothing(cell: Any) -> bool:
     return isinstance(cell, str) and cell.strip() in MISSING
 
 
-def _read_file(path: Path, encoding: str) -> "pd.DataFrame":
-    import pandas as pd
-
-    if not path.is_file():
+def _read_file(path: Path, encoding: str, words: Collection[str]) -> "pd.DataFrame":
+    try:
+        found = path.is_file()
+    except (OSError, ValueError) as error:
+        raise ArgumentError("table", str(path), f"name a file that exists ({error})") from error
+    if not found:
         raise ArgumentError("table", str(path), "name a file that exists")
     kinds = [suffix.lower() for suffix in path.suffixes if suffix.lower() in (*SEPARATORS, *PARQUET)]
     if not kinds:
         raise ArgumentError("table", str(path), f"use a file that ends in one of {', '.join((*SEPARATORS, *PARQUET))}")
     if kinds[-1] in PARQUET:
         return _read_parquet(path)
-    separator = SEPARATORS[kinds[-1]]
+    try:
+        codecs.lookup(encoding)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ArgumentError("encoding", encoding, "use one that Python knows, for example 'latin-1'") from error
+    return _read_text(path, encoding, SEPARATORS[kinds[-1]], words)
+
+
+def _read_text(path: Path, encoding: str, separator: str, words: Collection[str]) -> "pd.DataFrame":
+    import pandas as pd
+
     try:
         # two rows, since pandas would take the surplus of a longer second one for a name of the row, and move all columns
         head = pd.read_csv(path, sep=separator, encoding=encoding, header=None, nrows=2, dtype=str, keep_default_na=False)
         _check_columns(head.iloc[0])
-        return pd.read_csv(path, sep=separator, encoding=encoding, low_memory=False, keep_default_na=False, na_values=sorted(MISSING))
-    except LookupError as error:
-        raise ArgumentError("encoding", encoding, "use one that Python knows, for example 'latin-1'") from error
-    except (OSError, EOFError, ImportError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise DataError(str(path), str(error), "pass a file that can be unpacked and read") from error
+        kept: Any = {name: str for name in head.iloc[0] if name in words}
+        return pd.read_csv(
+            path, sep=separator, encoding=encoding, low_memory=False, keep_default_na=False, na_values=sorted(MISSING), dtype=kept
+        )
     except UnicodeDecodeError as error:
         wrong = f"byte {error.object[error.start]:#04x}, which is no {encoding}"
         raise DataError(str(path), wrong, "say how the file is encoded, for example encoding='latin-1'") from error
@@ -115,6 +132,10 @@ def _read_file(path: Path, encoding: str) -> "pd.DataFrame":
         raise ArgumentError("encoding", encoding, f"use one for whole files, for example 'latin-1' ({error})") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
         raise DataError(str(path), str(error), f"use one header row, and as many values separated by {separator!r} in every row") from error
+    except DataError:
+        raise
+    except (OSError, EOFError, ImportError, LookupError, ValueError, *UNPACKING) as error:
+        raise DataError(str(path), str(error), "pass a file that can be unpacked and read") from error
 
 
 def _read_parquet(path: Path) -> "pd.DataFrame":

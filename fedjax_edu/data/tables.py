@@ -28,7 +28,9 @@ def from_table(
     say: Callable[[str], object] | None = print,
 ) -> Population:
     """What :meth:`fedjax_edu.data.Population.from_table` documents."""
-    frame = read_frame(table, encoding)
+    named = [name for name, kind in inputs.items() if kind in ("category", "text")] if isinstance(inputs, Mapping) else []
+    binary = [name for name, kind in tasks.items() if kind == "binary"] if isinstance(tasks, Mapping) else []
+    frame = read_frame(table, encoding, [*named, *binary])
     schema, left_out = infer_schema(frame, client=client, tasks=tasks, inputs=inputs, unit=unit, classroom=classroom, groups=groups)
     population = populate(frame, schema)
     if say is not None:

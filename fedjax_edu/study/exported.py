@@ -81,7 +81,7 @@ class ExportedModel:
             population, unseen = match_population(table, schema, network.features)
             row, client = table.arrays.get("row", np.arange(table.num_examples)), _names(table)
         else:
-            frame = read_frame(table, encoding)
+            frame = read_frame(table, encoding, [feature.name for feature in network.features if feature.kind != "number"])
             population, unseen = match_frame(frame, schema, network.features)
             row, client = np.arange(len(frame)), frame.get(schema.client)
         if unseen and say is not None:

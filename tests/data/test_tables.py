@@ -1,5 +1,9 @@
 """Anybody's table as a population: what becomes of its columns, and what is refused."""
 
+import zipfile
+from datetime import date, datetime
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -218,10 +222,22 @@ def test_files_that_cannot_be_read_say_why(frame, tmp_path):
             make(tmp_path / name)
     with pytest.raises(fe.errors.ArgumentError, match=r"^table: got 3; pass a path"):
         make(3)
-    with pytest.raises(fe.errors.DataError, match=r"^table: got .*same length; pass a mapping of columns"):
-        make({"school": ["a", "b"], "ses": [1.0]})
-    with pytest.raises(fe.errors.ArgumentError, match=r"^encoding: got klingon; use one that Python knows"):
-        make(latin, encoding="klingon")
+    for columns in ({"school": ["a", "b"], "ses": [1.0]}, {"school": {"a", "b"}}, {"a": pd.Series([1, 2, 3]), "b": pd.Series([1, 2])}):
+        with pytest.raises(fe.errors.DataError, match=r"^table: got .*; pass a mapping of columns"):
+            make(columns)
+    with zipfile.ZipFile(tmp_path / "two.csv.zip", "w") as archive:
+        archive.writestr("one.csv", "school,score\na,1\n")
+        archive.writestr("__MACOSX/one.csv", "")
+    with pytest.raises(
+        fe.errors.DataError, match=r"two\.csv\.zip: got Multiple files found in ZIP file.*; pass a file that can be unpacked"
+    ):
+        make(tmp_path / "two.csv.zip")
+    for strange in (f"{'long' * 100}.csv", Dataset(3)):
+        with pytest.raises(fe.errors.ArgumentError, match=r"^table: got "):
+            make(strange)
+    for encoding in ("klingon", "a\0", 3):
+        with pytest.raises(fe.errors.ArgumentError, match=rf"^encoding: got {encoding}; use one that Python knows"):
+            make(latin, encoding=encoding)
     with pytest.raises(fe.errors.ArgumentError, match=r"^encoding: got undefined; use one for whole files"):
         make(latin, encoding="undefined")
     for name in ("broken.csv.gz", "broken.csv.zip", "broken.parquet"):
@@ -269,12 +285,15 @@ def test_words_for_no_value_are_missing_wherever_a_table_comes_from(frame, form,
     [
         ([1.0, 2.5, None], ["1", "2.5", None]),
         (
-            ["1", "1.0", " 01 ", "+1.", "x", "1.50", "-0", "-007.250", "1e5", "1_0", "٣", ""],
-            ["1", "1", "1", "1", "x", "1.5", "0", "-7.25", "1e5", "1_0", "٣", ""],
+            ["1", "1.0", " 01 ", "+1.", "x", "1.50", "-0", "-007.250", "1e5", "1E-7", ".5", "1_0", "٣", ""],
+            ["1", "1", "1", "1", "x", "1.5", "0", "-7.25", "100000", "0.0000001", "0.5", "1_0", "٣", ""],
         ),
         ([True, None, "true", "FALSE", "tRUE"], ["True", None, "True", "False", "tRUE"]),
         ([10**19, 5], ["10000000000000000000", "5"]),
         ([np.inf, 1.0], ["inf", "1"]),
+        ([1e16, 0.5, 1e-7, None], ["10000000000000000", "0.5", "0.0000001", None]),
+        ([pd.Timestamp("2010-01-01"), pd.Timestamp("2010-01-01 12:30")], ["2010-01-01", "2010-01-01 12:30:00"]),
+        ([pd.Timedelta(days=1), pd.Timedelta(hours=1), None], ["1 days", "0 days 01:00:00", None]),
     ],
 )
 def test_the_word_of_a_cell_does_not_depend_on_the_cells_beside_it(cells, words):
@@ -286,8 +305,46 @@ def test_the_word_of_a_cell_does_not_depend_on_the_cells_beside_it(cells, words)
         assert pd.isna(alone) if word is None else alone == word
 
 
+def test_a_file_keeps_the_words_of_categories_that_look_like_numbers(tmp_path):
+    """As float64, both would be 12345678901234568."""
+    rows = [f"{school},{word},{school}" for school, word in enumerate(["12345678901234567", "12345678901234568", ""] * 5)]
+    (tmp_path / "codes.csv").write_text("\n".join(["school,code,score", *rows]))
+    found = make(tmp_path / "codes.csv", tasks={"score": "regression"}, inputs={"code": "category"})
+    assert found.schema.features[0].levels == ("12345678901234567", "12345678901234568")
+    np.testing.assert_array_equal(found.arrays["categories"]["code"], [0, 1, -1] * 5)
+
+
+def test_columns_of_other_libraries_types_are_read(frame):
+    arrow = pytest.importorskip("pyarrow")
+
+    def column(values, kind):
+        return pd.Series(values * (ROWS // len(values)), dtype=pd.ArrowDtype(kind))
+
+    table = frame[["school", "score"]].assign(
+        word=column(["a", "NA", "b", "b"], arrow.dictionary(arrow.int32(), arrow.string())),
+        amount=column([Decimal("1.5"), None, Decimal("2.5"), Decimal("3.5")], arrow.decimal128(5, 2)),
+        day=column([date(2010, 1, 1), None], arrow.date32()),
+        until=[datetime(9999, 12, 31), datetime(2010, 1, 1)] * (ROWS // 2),
+        huge=["9" * 400, "1"] * (ROWS // 2),
+    )
+    found = make(
+        table, tasks={"score": "regression"}, inputs={"word": None, "amount": None, "day": "category", "until": None, "huge": None}
+    )
+    kinds = {feature.name: (feature.kind, feature.levels) for feature in found.schema.features}
+    assert kinds["word"] == ("category", ("a", "b"))
+    assert kinds["amount"] == ("number", ())
+    assert kinds["day"] == ("category", ("2010-01-01",))
+    assert sorted(set(found.arrays["numbers"]["until"].tolist())) == [14610.0, 2932896.0]
+    np.testing.assert_array_equal(found.arrays["present"]["huge"], found.arrays["row"] % 2 == 1)
+
+
+def test_columns_of_a_mapping_are_not_aligned():
+    columns = {"school": pd.Series(["a", "b"], index=[5, 6]), "ses": pd.Series([1.0, 2.0]), "score": [0.5, 1.0]}
+    assert make(columns, tasks={"score": "regression"}, inputs=["ses"]).arrays["numbers"]["ses"].tolist() == [1.0, 2.0]
+
+
 def test_long_words_are_spelt_in_time_that_grows_with_their_length():
-    words = ["0" * 1_000_000 + "x", "1." + "0" * 1_000_000 + "x", "9" * 1_000_000]
+    words = ["0" * 1_000_000 + "x", "1." + "0" * 1_000_000 + "x", "9" * 1_000_000, "1" * 1_000_000 + "e"]
     assert as_words(pd.Series(words)).tolist() == words
 
 
@@ -317,7 +374,7 @@ def test_columns_without_single_or_distinct_numbers_are_left_out(frame):
 
 def test_clients_may_have_any_number(frame):
     far = make(frame.assign(school=1e20 * (1 + np.arange(ROWS) % 3)), inputs=["ses"])
-    assert far.texts["school"] == ("1e+20", "2e+20", "3e+20")
+    assert far.texts["school"] == tuple(f"{times}{'0' * 20}" for times in (1, 2, 3))
 
 
 def test_a_kind_given_by_name_is_obeyed(frame):

@@ -226,6 +226,24 @@ def test_other_inputs_are_refused_with_every_difference(model, table, as_populat
     assert as_population or "row 0 has before 'low'" in message
 
 
+def test_a_category_of_a_file_is_read_alike_in_any_company(tmp_path):
+    """Where all cells are numbers, pandas would read 0.5 for .5, and where one is a word, .5."""
+    doses, random = [".5", "1e1", "01", "none", ""], np.random.default_rng(0)
+    rows = [f"s{row % 6},{doses[row % 5]},{random.normal()}" for row in range(120)]
+    (tmp_path / "all.csv").write_text("\n".join(["self,dose,score", *rows]))
+    own = fe.data.Population.from_table(tmp_path / "all.csv", client="self", tasks={"score": "regression"}, say=None)
+    assert set(own.schema.features[0].levels) == {"0.5", "10", "1", "none"}
+    network = Ensemble(fe.study.prepare(own, 1, 0).encoding, {"width": 4, "tokens": 2, "products": False})
+    model = fe.study.ExportedModel(jax.tree.map(lambda leaf: leaf + 0.1, network.params), network)
+    whole = predict(model, tmp_path / "all.csv")
+    for number in range(3):
+        (tmp_path / "some.csv").write_text("\n".join(["self,dose,score", *rows[number::5]]))
+        said = []
+        found = model.predict(tmp_path / "some.csv", say=said.append)
+        assert_equal_bits(found.drop(columns="row"), whole.iloc[number::5].drop(columns="row"))
+        assert not said
+
+
 def test_cells_that_are_no_single_value_are_refused(model, table):
     strange = table.assign(before=[[1.0]] * ROWS, sex=1j)
     with pytest.raises(fe.errors.DataError, match=r"^table: .*before: has lists.*; sex: has lists, or other cells"):
