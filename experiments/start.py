@@ -7,12 +7,26 @@ from logging import LogRecord
 from typing import Any
 
 import jax
-from absl import app, logging
+from absl import app, flags, logging
 
 import fedjax_edu as fe
 
 
-def start(work: Callable[[], object], parse: Callable[[list[str]], list[str]] = app.parse_flags_with_usage) -> None:
+def parse_flags(argv: list[str]) -> list[str]:
+    """Reads the flags of a command line.
+
+    Raises:
+        ConfigError: an unknown one, or a value that it does not take.
+    """
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        said = [line.strip() for line in str(error).splitlines() if line.strip()]
+        what = said[0] if len(said) == 1 else f"{said[0]} {said[-1]}"  # a traceback lies between
+        raise fe.errors.ConfigError("flags", " ".join(argv[1:]), f"mend them (--help lists all): {what}") from error
+
+
+def start(work: Callable[[], object], parse: Callable[[list[str]], list[str]] = parse_flags) -> None:
     """Reads the flags and calls `work`.
 
     Args:

@@ -23,6 +23,9 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     [
         ((CONFIG, "--config.round=3"), "ConfigError: config.round: got '3'; "),
         ((CONFIG, "--config.model.widht=3"), "ConfigError: config.model.widht: got '3'; "),
+        ((CONFIG, "--config.tasks.nobody.weight=3"), "ConfigError: config.tasks.nobody.weight: got '3'; "),
+        ((CONFIG, "--config.rounds=many"), "ConfigError: flags: got --config=experiments/configs/schools.py --config.rounds=many; "),
+        ((CONFIG, "--wrokdir=here"), "ConfigError: flags: got --config=experiments/configs/schools.py --wrokdir=here; "),
         (("--config=experiments/configs/absent.py",), "ConfigError: config: got experiments/configs/absent.py; "),
         ((CONFIG, "--workdir=/dev/null/run"), "ArgumentError: workdir: got /dev/null/run; "),
     ],
@@ -63,6 +66,7 @@ def test_an_unknown_field_of_a_configuration_file_is_named(tmp_path):
         ("def get_config(:\n", "mend line 1: SyntaxError: "),
         ("import absent\n", "mend line 1: ModuleNotFoundError: No module named 'absent'"),
         ("def get_config():\n    return 1 / 0\n", "mend line 2: ZeroDivisionError: "),
+        ("def get_config():\n    raise ValueError('no such kind')\n", "ValueError: no such kind"),
         ("rounds = 3\n", "mend its get_config(): AttributeError: "),
         ("def get_config():\n    return 3\n", "let get_config() of the configuration file return a ConfigDict"),
     ],
@@ -72,7 +76,7 @@ def test_a_configuration_file_that_cannot_be_run_says_where(content, message, tm
     done = run("train", f"--config={tmp_path / 'own.py'}")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("ConfigError: config: got ") and message in line
+    assert line.startswith("ConfigError: ") and message in line
 
 
 def test_the_committed_configuration_keeps_the_protocol():
