@@ -215,6 +215,43 @@ MUTANTS = (
         "two",
     ),
     Mutant("new rows: codes of another table", "data/matching.py", "np.array([*place, -1], np.int32)[codes]", "codes.copy()", EXPORTS),
+    Mutant(
+        "new rows: files lose the words of categories",
+        "study/exported.py",
+        'if feature.kind != "number"])',
+        "if False])",
+        EXPORTS,
+        "company",
+    ),
+    Mutant(
+        "tables: words for no value are levels",
+        "data/reading.py",
+        "cell.strip() in MISSING",
+        'cell.strip() == ""',
+        "tests/data/test_tables.py",
+    ),
+    Mutant(
+        "export: weights that did not stay are left out",
+        "study/exporting.py",
+        "name in still and np.array_equal(leaf, still[name])",
+        "name in still",
+        "tests/study/test_texts.py",
+    ),
+    Mutant(
+        "export: files of others are replaced",
+        "study/exporting.py",
+        "sorted(names - _exported(place / CONFIG))",
+        "[]",
+        EXPORTS,
+        "others or stranger",
+    ),
+    Mutant(
+        "export: edited settings pass", "study/exporting.py", 'if config["digest"] != _digest_of(config):', "if False:", EXPORTS, "whole"
+    ),
+    Mutant("run: changed records pass", "study/records.py", "if digest not in (None, ", "if digest in (1, ", RUN, "record"),
+    Mutant("run: records lost on the way pass", "study/records.py", "if is_first() and ", "if False and ", RUN, "records"),
+    Mutant("run: a path that is a pattern", "study/checkpoints.py", 'if "[" in str(folder):', "if False:", RUN, "path"),
+    Mutant("checkpoint: a loss that is none", "study/checkpoints.py", "if not isinstance(loss, float):", "if False:", RUN, "loss"),
     Mutant("export: damage passes", "study/exporting.py", "!= digest:", "!= digest and False:", EXPORTS),
     Mutant("export: a row depends on its company", "study/exported.py", "tiles.TILE)", "min(tiles.TILE, len(inputs)))", EXPORTS, "wide"),
     Mutant(

@@ -118,7 +118,7 @@ class Sentences:
 
     Attributes:
         source: of the weights, as for :meth:`fedjax_edu.models.TextEncoder.from_pretrained`.
-        rank: of low-rank matrices, which are trained, in the query and value layers of its attention; 0: none.
+        rank: of low-rank matrices, which are trained, beside all of its linear layers; 0: none.
     """
 
     source: str
@@ -128,7 +128,7 @@ class Sentences:
         """Its encoder."""
         language = TextEncoder.from_pretrained(self.source)
         if self.rank:
-            add_low_rank(language, lambda path: path.endswith(("attention.query", "attention.value")), rank=self.rank, seed=rngs.params())
+            add_low_rank(language, lambda path: True, rank=self.rank, seed=rngs.params())
         return SentenceEncoder(language, size.width, rngs=rngs)
 
 

@@ -140,7 +140,7 @@ class Adapted:
         self.state = self.engine.init(params, seed=0)
         self.trained = sum(leaf.size for leaf in jax.tree.leaves(modules.split(params).shared))
         self.compile_seconds = clock(lambda: self.engine.run(self.state, rounds=0))
-        self.bytes_up = 0.0
+        self.bytes_up = 0
         self()
 
     def __call__(self) -> list[float]:
@@ -149,7 +149,7 @@ class Adapted:
 
     def _advance(self) -> None:
         self.state, info = self.engine.run(self.state, rounds=1)
-        self.bytes_up = float(info.bytes_up[0])
+        self.bytes_up = int(info.bytes_up[0])
 
 
 def transformer(options: Options) -> Measured:
