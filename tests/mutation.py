@@ -73,8 +73,8 @@ MUTANTS = (
     Mutant(
         "from_table: a missing yes or no is a no",
         "data/tables.py",
-        "(values >= 0) if task.binary else np.isfinite(values)",
-        "np.isfinite(values)",
+        "np.where(codes >= 0, codes, np.nan)",
+        "codes",
         "tests/data/test_tables.py",
     ),
     Mutant(
@@ -91,7 +91,7 @@ MUTANTS = (
         "spread(position, known, True, np.bool_)",
         "tests/data/test_studies.py tests/data/test_k12.py",
     ),
-    Mutant("run: records after the checkpoint stay", "study/records.py", '"".join(whole[:rounds])', '"".join(whole)', RUN),
+    Mutant("run: records after the checkpoint stay", "study/records.py", '"".join(self._lines()[:rounds])', '"".join(self._lines())', RUN),
     Mutant(
         "run: another configuration passes",
         "study/run.py",

@@ -1,11 +1,13 @@
 """What a study trains in every fold with every seed: the federation that the others are compared with, and those beside it."""
 
 import dataclasses
+import gc
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import jax
 from rich.rule import Rule
 
 from fedjax_edu.core.errors import ArgumentError
@@ -92,7 +94,10 @@ class Federations:
     def _trained(self, config: SchoolsConfig, fold: int, seed: int, workdir: Path, ending: str, console: Printer) -> Result:
         console.print(Rule(f"fold {fold}, seed {seed}{ending.replace('-', ' ')}"))
         run = dataclasses.replace(config, fold=fold, seed=seed, validation=self.main.validation)
-        return run_schools(run, workdir / f"fold{fold}-seed{seed}{ending}", console, population=self._populations[tuple(config.studies)])
+        result = run_schools(run, workdir / f"fold{fold}-seed{seed}{ending}", console, population=self._populations[tuple(config.studies)])
+        gc.collect()  # engines, which hold their programs
+        jax.clear_caches()  # compiled programs take memory maps, of which Linux gives a process 65,530; a study would take more
+        return result
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -58,6 +59,22 @@ def test_each_row_has_the_predictions_of_its_own_runs(ran, config, tmp_path):
         for run in runs:
             off = {name: abs(values[0] - run.targets[0]) for name, values in run.models.items()}
             assert off == pytest.approx({"federated": 0.3, "M3T, dense": 0.1, "alone": 0.4 if run.task.study == "hsb" else 0.2})
+
+
+def test_programs_of_ended_runs_are_let_go(ran, config, tmp_path, monkeypatch):
+    """All programs of a study take more memory maps than Linux gives a process, and the next one to be compiled would end it."""
+    made_up, counts = federations.run_schools, []
+    program = jax.jit(lambda x, number: x * number, static_argnums=1)
+
+    def run(*arguments, **named):
+        counts.append(len(jax.devices()[0].client.live_executables()))
+        program(np.arange(3.0), len(counts))
+        return made_up(*arguments, **named)
+
+    monkeypatch.setattr(federations, "run_schools", run)
+    trained(config, {"alone": [beside(config, 2, "star"), beside(config, 4, "hsb")], "others": [beside(config, 1, "hsb")]}, tmp_path)
+    assert len(counts) == 4
+    assert counts[1] == counts[2] == counts[3]
 
 
 def test_a_task_that_no_run_of_a_row_has_stays_without_the_row(ran, config, tmp_path):
