@@ -275,6 +275,21 @@ def test_a_sentence_is_read_as_its_unit_vector(folder):
     assert report == {}
 
 
+def test_a_sentence_is_the_mean_of_its_pieces_weighted_by_a_query(folder):
+    """Pieces that are not there have no weight."""
+    encoder = models.Sentences(str(folder)).build(building.SIZES["tiny"], nnx.Rngs(1))
+    encoder.query[...] = jax.random.normal(jax.random.key(2), (8,))
+    numbers, lengths = encoder.language.pieces.numbers(["algebra of sets", "sets"], 8)
+    inputs = jnp.asarray(numbers), jnp.ones(2, bool), jnp.asarray(lengths)
+    tokens, _ = encoder(*inputs)
+    words = np.asarray(encoder.language(*inputs)[0].values, float)
+    for row, length in enumerate(lengths):
+        scores = np.exp(words[row, :length] @ np.asarray(encoder.query[...], float))
+        mixed = (scores / scores.sum()) @ words[row, :length]
+        expected = mixed / np.linalg.norm(mixed) * 8**0.5 @ np.asarray(encoder.read.kernel[...]) + np.asarray(encoder.read.bias[...])
+        np.testing.assert_allclose(tokens.values[row, 0], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_of_absent_sentences_are_zero(folder):
     encoder = models.Sentences(str(folder), rank=2).build(building.SIZES["tiny"], nnx.Rngs(1))
     apply, params = models.functional(encoder)
