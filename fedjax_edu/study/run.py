@@ -203,8 +203,9 @@ class Run:
 
     def _go_on(self, state: State, rounds: int, checkpoints: Checkpoints, requests: Requests) -> State:
         started = time.perf_counter()
-        self.engine.run(state, rounds=0)  # compiles, so that the speeds below are those of training
-        self._time(int(state.round), seconds=time.perf_counter() - started)
+        if int(state.round) < rounds:
+            self.engine.run(state, rounds=0)  # compiles, so that the speeds below are those of training
+            self._time(int(state.round), seconds=time.perf_counter() - started)
         loss, saved = np.zeros(2), time.perf_counter()
         while (done := int(state.round)) < rounds:
             state, info, seconds = self._some_rounds(state, min(self._until(done), rounds) - done)

@@ -97,12 +97,17 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a file, replacing it as a whole; errors of :meth:`append`."""
+        self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Writes a file, replacing it as a whole, and the folder that it is in; errors of :meth:`append`."""
         if is_first():
             self.check_ours()
             target = self.path / name
             unfinished = target.with_suffix(".unfinished")
             with writing(target):
-                unfinished.write_text(text)
+                target.parent.mkdir(exist_ok=True)
+                unfinished.write_bytes(content)
                 unfinished.replace(target)
 
     def append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -4,7 +4,6 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.console import Logged, Printer, standard_output
 from fedjax_edu.study.exporting import check_folder, export
 from fedjax_edu.study.identity import digest
+from fedjax_edu.study.predictions import PREDICTIONS, Arrays, Predictions
 from fedjax_edu.study.processes import is_first
 from fedjax_edu.study.profiling import profile
 from fedjax_edu.study.provenance import versions
@@ -31,7 +31,8 @@ from fedjax_edu.study.training import Personalised, Trained, Trainer
 
 MODEL = "model"  # the folder of the model that a run leaves
 FIGURES = tuple(f"{name}.{suffix}" for name in ("learning_curve", "schools") for suffix in ("png", "pdf", "svg"))
-RESULTS = ("config.json", "versions.json", "schema.json", "scaling.json", "final.json", "metrics.parquet", "profile", MODEL, *FIGURES)
+WRITTEN = ("config.json", "versions.json", "schema.json", "scaling.json", "final.json", "metrics.parquet", "profile")
+RESULTS = (*WRITTEN, PREDICTIONS, MODEL, *FIGURES)
 
 
 def run_schools(
@@ -47,9 +48,9 @@ def run_schools(
     """Trains the federation and everything it is compared with, prints tables and fills the run folder.
 
     The folder receives what :class:`fedjax_edu.study.Run` writes, ``config.json``, ``schema.json``, ``scaling.json``, ``final.json``,
-    ``metrics.parquet``, ``learning_curve.png``, ``schools.png``, and in the folder ``model`` the federation's model as
-    :func:`fedjax_edu.export` writes it.
-    A run that was ended goes on in its folder; one that is complete trains the models again that it compares with, and writes the same.
+    ``metrics.parquet``, ``learning_curve.png``, ``schools.png``, in the folder ``model`` the federation's model as
+    :func:`fedjax_edu.export` writes it, and in ``predictions`` what every model predicts for both tests, [rows, tasks] in raw units.
+    A run that was ended goes on in its folder; what it has there, predictions too, is not computed again.
 
     Args:
         config: what to run.
@@ -111,7 +112,7 @@ def run_schools(
         folder.write_json("versions.json", versions())
         folder.write_json("schema.json", data.encoding.schema)
         folder.write_json("scaling.json", data.encoding.scales.to_json())
-        predictions, icc = _compare(trainer, Trained(engine, state, trainer), console, requests)
+        predictions, icc = _compare(trainer, Trained(engine, state, trainer), Predictions(folder), console, requests)
         result = _result(data, config, predictions, icc, history)
         _leave(folder, trainer, state, result, history)
         if asked := requests.signal:  # while the last baseline was fitted, or since
@@ -143,43 +144,47 @@ def _draw(folder: Path, result: Result, history: History) -> None:
     plots.schools(folder / "schools.png", result.predictions["held_out"], result.predictions["within"], result)
 
 
-Outputs = dict[str, dict[str, np.ndarray]]  # test -> model -> [rows, tasks] in raw units
+ICC = "icc"
+Outputs = dict[str, Arrays]  # test -> model -> [rows, tasks] in raw units
 
 
-def _compare(trainer: Trainer, federated: Trained, console: Printer, requests: Requests) -> tuple[Outputs, dict[str, float]]:
+def _compare(
+    trainer: Trainer, federated: Trained, kept: Predictions, console: Printer, requests: Requests
+) -> tuple[Outputs, dict[str, float]]:
     """What the federation predicts, and everything that it is compared with; and intraclass correlations."""
     data = trainer.data
-    outputs: Outputs = {test: {} for test in data.sides}
-    icc: dict[str, float] = {}
 
-    def add(model: str, predict: Callable[[Side], np.ndarray], tests: tuple[str, ...] = ("held_out", "within")) -> None:
-        for test in tests:
-            outputs[test][model] = predict(data.sides[test])
+    def both(predict: Callable[[Side], np.ndarray]) -> Arrays:
+        return {test: predict(side) for test, side in data.sides.items()}
+
+    def within(predict: Callable[[Side], np.ndarray]) -> Arrays:
+        return {"within": predict(data.sides["within"])}
 
     def network(trained: Trained | Personalised) -> Callable[[Side], np.ndarray]:
         return lambda side: _decoded(data, trained, side)
 
-    def add_random_intercept() -> None:
+    def random_intercept() -> Arrays:
         predict, correlations = baselines.random_intercept(data)
-        icc.update(correlations)
-        add("random_intercept", predict)
+        return both(predict) | {ICC: np.array([correlations.get(task.name, np.nan) for task in data.tasks])}
 
-    add("federated", network(trainer.personalised(federated)))
-    steps: dict[str, Callable[[], Any]] = {
-        "pooled": lambda: add("pooled", network(trainer.personalised(trainer.pooled()))),
-        "local_network": lambda: add("local_network", network(trainer.local_only()), ("within",)),
-        "local_ridge": lambda: add("local_ridge", baselines.local_ridge(data), ("within",)),
-        "random_intercept": add_random_intercept,
-        "boosting": lambda: add("boosting", baselines.boosting(data)),
-        "ridge": lambda: add("ridge", baselines.ridge(data)),
-        "constant": lambda: add("constant", baselines.constant(data)),
+    steps: dict[str, Callable[[], Arrays]] = {
+        "pooled": lambda: both(network(trainer.personalised(trainer.pooled()))),
+        "local_network": lambda: within(network(trainer.local_only())),
+        "local_ridge": lambda: within(baselines.local_ridge(data)),
+        "random_intercept": random_intercept,
+        "boosting": lambda: both(baselines.boosting(data)),
+        "ridge": lambda: both(baselines.ridge(data)),
+        "constant": lambda: both(baselines.constant(data)),
     }
+    found = {"federated": kept.of("federated", lambda: both(network(trainer.personalised(federated))))}
     for name in (name for name in steps if name in trainer.config.compared):
         if asked := requests.signal:
             leave(asked, int(federated.state.round), console)
         console.print(f"baseline: {MODELS[name]}", highlight=False)
-        steps[name]()
-    return outputs, icc
+        found[name] = kept.of(name, steps[name])
+    correlations = found.get("random_intercept", {}).get(ICC, np.zeros(0))
+    icc = {task.name: float(value) for task, value in zip(data.tasks, correlations, strict=False) if np.isfinite(value)}
+    return {test: {name: arrays[test] for name, arrays in found.items() if test in arrays} for test in data.sides}, icc
 
 
 def _decoded(data: SchoolData, trained: Trained | Personalised, side: Side) -> np.ndarray:

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 import signal
 import sys
 
@@ -166,6 +167,43 @@ def test_ctrl_c_saves_and_the_same_call_goes_on(small, finished, config, tmp_pat
     for name in ("metrics.jsonl", "final.json"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
     assert [start["round"] for start in lines(tmp_path / "starts.jsonl")] == [0, 2, 3]
+
+
+def test_a_complete_run_computes_nothing_again(small, finished, config, tmp_path, monkeypatch):
+    result, folder, _ = finished
+    copy = shutil.copytree(folder, tmp_path / "copy")
+
+    def fails(*arguments, **named):
+        pytest.fail("computed again")
+
+    for name in ("local_ridge", "random_intercept", "boosting", "ridge", "constant"):
+        monkeypatch.setattr(run.baselines, name, fails)
+    for name in ("pooled", "local_only", "personalised"):
+        monkeypatch.setattr(run.Trainer, name, fails)
+    again = run.run_schools(config, copy, Console(quiet=True))
+    assert (copy / "final.json").read_bytes() == (folder / "final.json").read_bytes()
+    assert again.icc == result.icc
+    for test, runs in result.predictions.items():
+        for one, other in zip(runs, again.predictions[test], strict=True):
+            assert list(one.models) == list(other.models)
+            for model, values in one.models.items():
+                np.testing.assert_array_equal(values, other.models[model])
+
+
+def test_predictions_that_are_damaged_or_of_other_versions_are_computed_again(small, finished, config, tmp_path):
+    _, folder, _ = finished
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    file = copy / "predictions" / "ridge.npz"
+    file.write_bytes(file.read_bytes()[:-100])
+    with np.load(copy / "predictions" / "constant.npz") as arrays:
+        old = {name: np.zeros_like(values) for name, values in arrays.items() if name != "versions"}
+    np.savez(copy / "predictions" / "constant.npz", **old, versions=np.array("{}"))
+    run.run_schools(config, copy, Console(quiet=True))
+    assert (copy / "final.json").read_bytes() == (folder / "final.json").read_bytes()
+    for name in ("ridge", "constant"):
+        with np.load(copy / "predictions" / f"{name}.npz") as found, np.load(folder / "predictions" / f"{name}.npz") as expected:
+            for test in ("held_out", "within"):
+                np.testing.assert_array_equal(found[test], expected[test])
 
 
 def test_a_signal_during_the_last_baseline_ends_a_study_of_folds(small, config, tmp_path, monkeypatch):
