@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable
-from logging import LogRecord
+from logging import LogRecord, getLogger
 from typing import Any
 
 import jax
@@ -36,7 +36,8 @@ def start(work: Callable[[], object], parse: Callable[[list[str]], list[str]] = 
 
     def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
-        logging.get_absl_logger().addFilter(_not_of_orbax)
+        for name in ("absl", "asyncio"):
+            getLogger(name).addFilter(_not_of_orbax)
         sys.unraisablehook = _but_closed_loops
         work()
 
@@ -52,8 +53,8 @@ def start(work: Callable[[], object], parse: Callable[[list[str]], list[str]] = 
 
 
 def _not_of_orbax(record: LogRecord) -> bool:
-    """Its threads log with a traceback what it then raises, and we report."""
-    return "orbax" not in record.pathname
+    """Its threads and tasks log with a traceback what it then raises, and we report."""
+    return "orbax" not in record.pathname + record.getMessage()
 
 
 def _but_closed_loops(report: Any) -> None:

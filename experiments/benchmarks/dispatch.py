@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from fedjax_edu.models import Experts, functional
-from fedjax_edu.models.tokens import Tokens
+from fedjax_edu.models import Experts, Tokens, functional
 
 Params = dict[str, jax.Array]
 Layer = Callable[[Params, jax.Array], jax.Array]  # parameters, tokens [N, D] -> answers [N, D]
