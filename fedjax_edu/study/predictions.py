@@ -53,7 +53,7 @@ class Predictions:
     def _read(self, model: str) -> Arrays | None:
         path = self._folder.path / PREDICTIONS / f"{model}.npz"
         try:
-            with np.load(path) as file:
+            with np.load(io.BytesIO(path.read_bytes())) as file:
                 arrays: dict[str, Any] = dict(file)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return None

@@ -53,6 +53,7 @@ def test_the_folder_holds_everything(finished):
         "starts.jsonl",
         "log.txt",
         "checkpoints",
+        "predictions",
         ".lock",
         *(f"{name}.{suffix}" for name in ("learning_curve", "schools") for suffix in ("png", "pdf", "svg")),
     }
