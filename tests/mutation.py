@@ -252,6 +252,14 @@ MUTANTS = (
     Mutant("run: records lost on the way pass", "study/records.py", "if is_first() and ", "if False and ", RUN, "records"),
     Mutant("run: a path that is a pattern", "study/checkpoints.py", 'if "[" in str(folder):', "if False:", RUN, "path"),
     Mutant("checkpoint: a loss that is none", "study/checkpoints.py", "if not isinstance(loss, float):", "if False:", RUN, "loss"),
+    Mutant(
+        "run: predictions of other versions are kept",
+        "study/predictions.py",
+        'if str(arrays.pop(VERSIONS, "")) == self._versions else None',
+        'if arrays.pop(VERSIONS, "") is not None else None',
+        "tests/study/test_school_run.py",
+        "other_versions",
+    ),
     Mutant("export: damage passes", "study/exporting.py", "!= digest:", "!= digest and False:", EXPORTS),
     Mutant("export: a row depends on its company", "study/exported.py", "tiles.TILE)", "min(tiles.TILE, len(inputs)))", EXPORTS, "wide"),
     Mutant(

@@ -45,7 +45,8 @@ class Predictions:
         if most_of_all(found is None):  # processes compute together or not at all
             found = compute()
             content = io.BytesIO()
-            np.savez(content, **found, **{VERSIONS: np.array(self._versions)})
+            arrays: Any = {**found, VERSIONS: np.array(self._versions)}
+            np.savez(content, **arrays)
             self._folder.write_bytes(f"{PREDICTIONS}/{model}.npz", content.getvalue())
         assert found is not None
         return found
