@@ -87,15 +87,13 @@ class Checkpoints:
             todelete_subdir=TRASH,  # a process that is killed while it deletes must not leave half of what looks like a checkpoint
         )
         handlers = {"state": ocp.StandardCheckpointHandler(), "facts": ocp.JsonCheckpointHandler()}
-        for left in reversed(range(TRIES)):
-            try:
-                return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
-            except FileNotFoundError:  # the process that writes there has just removed an old one
-                if not left:
-                    raise
-            except OSError as error:
-                raise CheckpointError("checkpoint", str(self.folder), f"name a folder that you may write to ({error})") from error
-        raise AssertionError
+        try:
+            for _ in range(TRIES - 1):
+                with contextlib.suppress(FileNotFoundError):  # the process that writes there has just removed an old one
+                    return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+            return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        except OSError as error:
+            raise CheckpointError("checkpoint", str(self.folder), f"name a folder that you may write to ({error})") from error
 
     def sweep(self) -> None:
         """Removes what a killed process left unfinished; for the one that writes, since others may still be at it."""

@@ -20,7 +20,7 @@ def speed(options: Options) -> Measured:
     options.say("matmul peak")
     peaks = matmul_peak()
     peak = max(peaks.values())
-    timings = {(model, cohort): _rounds(options, model, cohort) for model, cohort in _cases(options)}
+    timings = {(model, cohort): rounds(options, model, cohort) for model, cohort in _cases(options)}
     figures: dict[str, float] = {}
     for (model, cohort), found in timings.items():
         figures[f"{model}/{cohort}/share of peak"] = found["fedavg"].flops_per_second / peak
@@ -30,7 +30,7 @@ def speed(options: Options) -> Measured:
     return Measured(
         measurements={"matmul peak": peaks, "speed": {name: dataclasses.asdict(timing) for name, timing in named.items()}},
         figures=figures,
-        tables=(_peak_table(peaks), _speed_table(named, peak)),
+        tables=(peak_table(peaks), speed_table(named, peak)),
         panels=tuple(_panel(model, named) for model in options.models),
     )
 
@@ -45,20 +45,23 @@ def _cases(options: Options) -> list[tuple[str, int]]:
     return [(model, cohort) for model, cohort in cases if model in options.models]
 
 
-def _rounds(options: Options, model: str, cohort: int) -> dict[str, Timing]:
+def rounds(options: Options, model: str, cohort: int) -> dict[str, Timing]:
+    """Rounds of FedAvg, and of SCAFFOLD where the model is an MLP."""
     options.say(f"{model}, cohort {cohort}")
-    clients, rounds = workload.make(model), rounds_a_repeat(model, cohort)
+    clients, count = workload.make(model), rounds_a_repeat(model, cohort)
     algorithms = ("fedavg", "scaffold") if model == "mlp" else ("fedavg",)
-    runners = {name: Runner(clients, cohort, rounds, algorithm=name) for name in algorithms}
+    runners = {name: Runner(clients, cohort, count, algorithm=name) for name in algorithms}
     return time_all(runners, model, options.repeats, memory=True)
 
 
-def _peak_table(peaks: dict[int, float]) -> Table:
+def peak_table(peaks: dict[int, float]) -> Table:
+    """What :func:`matmul_peak` found."""
     rows = tuple((str(size), f"{peak / 1e9:.1f}") for size, peak in peaks.items())
     return Table("Square float32 matrix products on all cores", ("n", "GFLOP/s"), rows)
 
 
-def _speed_table(timings: dict[str, Timing], peak: float) -> Table:
+def speed_table(timings: dict[str, Timing], peak: float) -> Table:
+    """A row for each timing, named by model, cohort and algorithm."""
     rows = tuple(
         (
             name,

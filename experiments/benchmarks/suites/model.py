@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,10 +10,10 @@ import numpy as np
 import optax
 
 import fedjax_edu as fe
-from experiments.benchmarks import dispatch, workload
+from experiments.benchmarks import dispatch
 from experiments.benchmarks.measure import Spread, clock, interleave, matmul_peak, spread
 from experiments.benchmarks.results import Measured, Options, Panel, Part, Table, megabytes, seconds, with_spread
-from experiments.benchmarks.timing import Runner, rounds_a_repeat, time_all
+from experiments.benchmarks.suites.cpu import peak_table, rounds, speed_table
 
 CAPACITY = 1.25
 CLIENTS = 8  # that hold experts of their own
@@ -89,8 +88,7 @@ FEW = 8  # clients a round
 def adapting(options: Options) -> Measured:
     """A round of a text model that trains whole, or low-rank matrices beside weights that stay."""
     options.say("low-rank matrices and full fine-tuning")
-    kinds: dict[str, Callable[[], Adapted]] = {"full": partial(Adapted, rank=0), "low-rank": partial(Adapted, rank=RANK)}
-    runs = {name: make() for name, make in kinds.items()}
+    runs = {"full": Adapted(rank=0), "low-rank": Adapted(rank=RANK)}
     times = {name: spread(found) for name, found in interleave(runs, options.repeats).items()}
     rows = tuple(
         (name, f"{run.trained:,}", with_spread(times[name]), megabytes(run.bytes_up), seconds(run.compile_seconds))
@@ -156,19 +154,14 @@ def transformer(options: Options) -> Measured:
     """A round of the benchmark's transformer, as share of the machine's peak."""
     options.say("matmul peak")
     peaks = matmul_peak()
-    options.say(f"transformer, cohort {COHORT}")
-    clients = workload.make("transformer")
-    runner = Runner(clients, COHORT, rounds_a_repeat("transformer", COHORT))
-    (timing,) = time_all({"fedavg": runner}, "transformer", options.repeats).values()
-    share = timing.flops_per_second / max(peaks.values())
-    cells = (with_spread(timing.round), f"{timing.flops_per_second / 1e9:.1f}", f"{max(peaks.values()) / 1e9:.1f}", f"{share:.0%}")
-    columns = ("round, median [quartiles]", "GFLOP/s", "peak", "share")
-    title = f"A round of a transformer, cohort {COHORT}"
+    found = rounds(options, "transformer", COHORT)
+    named = {f"transformer, {COHORT}, {name}": timing for name, timing in found.items()}
+    peak = max(peaks.values())
     return Measured(
-        measurements={"transformer": dataclasses.asdict(timing), "matmul peak": peaks},
-        figures={"transformer/share of peak": share},
-        tables=(Table(title, columns, (cells,), "The peak is the best square float32 product on all cores; padded work does not count."),),
-        panels=(Panel("A transformer's round", "seconds", {"fedavg": timing.round}),),
+        measurements={"transformer": {name: dataclasses.asdict(timing) for name, timing in named.items()}, "matmul peak": peaks},
+        figures={"transformer/share of peak": found["fedavg"].flops_per_second / peak},
+        tables=(peak_table(peaks), speed_table(named, peak)),
+        panels=(Panel("A transformer's round", "seconds", {name: timing.round for name, timing in named.items()}),),
     )
 
 
