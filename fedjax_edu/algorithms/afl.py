@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fedjax_edu.algorithms import local_sgd, risk
+from fedjax_edu.algorithms import risk
 from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.algorithms.hyperparameters import Hyperparameters
 from fedjax_edu.core.algorithm import Aggregates, Algorithm, Channel, ClientInfo, Meta
@@ -75,7 +75,7 @@ def afl(
     def finish(state: AflState, own: risk.Risky, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
         channels, personal, weight = base.stages[0].finish(state, own.training, info)
         share = state.mixture[info.position]
-        update = channels["update"]._replace(weight=local_sgd.holdings(info, share))
+        update = channels["update"]._replace(weight=share)
         risks = jnp.zeros_like(state.mixture).at[info.position].set(own.risk(info).astype(state.mixture.dtype))
         return {"update": update, "risk": Channel({"risk": risks}, jnp.ones(()), private=False, numbers=1)}, personal, weight
 

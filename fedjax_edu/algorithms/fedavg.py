@@ -77,7 +77,7 @@ def fedavg(
 
     def finish(state: State, local: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
         weight = WEIGHTINGS[weighting](info)
-        update = Channel(local_sgd.difference(state.params.shared, local), local_sgd.holdings(info, weight), private=True)
+        update = Channel(local_sgd.difference(state.params.shared, local), weight, private=True)
         return {"update": update}, local_sgd.personal(state.params, local), weight
 
     def apply(state: State, aggregates: Aggregates, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:

@@ -101,8 +101,8 @@ def feddyn(
 
     def apply(state: FedDynState, aggregates: Aggregates, key: jax.Array) -> tuple[FedDynState, dict[str, jax.Array]]:
         update, old = aggregates["update"], state.params.shared
-        share = (state.alpha / state.population).astype(float_dtype())
-        memory = jax.tree.map(lambda h, total: h - (share * total).astype(h.dtype), state.memory, update.total)
+        pulled = update.scaled(state.alpha / state.population).total
+        memory = jax.tree.map(lambda h, total: h - total.astype(h.dtype), state.memory, pulled)
         moved = jax.tree.map(lambda w, mean, h: w + (mean - h / state.alpha).astype(w.dtype), old, update.mean(), memory)
         shared = server.keep_untrained(update, update.modules.owners(old), moved, old)
         norm = global_norm(jax.tree.map(jnp.subtract, shared, old))

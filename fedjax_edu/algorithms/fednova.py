@@ -77,7 +77,7 @@ def fednova(
         path = -jax.tree.leaves(part(own.ruler.params, state.params.shared))[0]
         update = channels["update"]
         direction = jax.tree.map(lambda leaf: leaf / path.astype(leaf.dtype), update.value)
-        lengths = Channel({}, local_sgd.holdings(info, WEIGHTINGS[weighting](info) * path), private=False)
+        lengths = Channel({}, WEIGHTINGS[weighting](info) * path, private=False)
         return {"update": update._replace(value=direction), "path": lengths}, personal, weight
 
     def apply(state: ServerState, aggregates: Aggregates, key: jax.Array) -> tuple[ServerState, dict[str, jax.Array]]:

@@ -8,7 +8,7 @@ import optax
 
 from fedjax_edu.algorithms import hyperparameters
 from fedjax_edu.algorithms.hyperparameters import Hyperparameters
-from fedjax_edu.core.algorithm import ClientInfo, Report, observe
+from fedjax_edu.core.algorithm import Report, observe
 from fedjax_edu.core.local import Batch
 from fedjax_edu.core.loss import Loss, LossFunction
 from fedjax_edu.core.modules import Params, join, part
@@ -81,8 +81,3 @@ def difference(shared: Tree, local: Local) -> Tree:
 def personal(params: Params, local: Local) -> Tree:
     """What the client keeps: its personal modules."""
     return part(local.params, params.personal)
-
-
-def holdings(info: ClientInfo, weight: jax.Array) -> jax.Array:
-    """The client's weight for each module: 0 for one it does not hold."""
-    return jnp.where(info.held, weight, jnp.zeros_like(weight))

@@ -198,7 +198,7 @@ def _parts(
 
     def gradient_channel(own: Passing, info: ClientInfo) -> Channel:
         mean = jax.tree.map(lambda total: total / info.examples.astype(total.dtype), own.gathered)
-        return Channel(mean, local_sgd.holdings(info, WEIGHTINGS[weighting](info)), private=True)
+        return Channel(mean, WEIGHTINGS[weighting](info), private=True)
 
     def apply(state: MimeState, aggregates: Aggregates, key: jax.Array) -> tuple[MimeState, dict[str, jax.Array]]:
         gradient, old = aggregates["gradient"], state.params.shared

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_edu.algorithms import local_sgd, risk
+from fedjax_edu.algorithms import risk
 from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.algorithms.hyperparameters import Hyperparameters
 from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregates, Algorithm, Channel, ClientInfo, Meta
@@ -83,8 +83,8 @@ def qffl(
         share = WEIGHTINGS[weighting](info)
         return (
             {
-                "update": update._replace(weight=local_sgd.holdings(info, share * power)),
-                "curvature": Channel({}, local_sgd.holdings(info, share * curvature), private=False),
+                "update": update._replace(weight=share * power),
+                "curvature": Channel({}, share * curvature, private=False),
             },
             personal,
             weight,

@@ -126,12 +126,11 @@ def scaffold(
         channels, personal, weight = training.finish(state, own.training, info)
         control = next_control(state, own, info)
         change = jax.tree.map(lambda new, c, correction: new - (c - correction), control, state.control, own.correction)
-        share = local_sgd.holdings(info, WEIGHTINGS[weighting](info))
-        return channels | {"control": Channel(change, share, private=True)}, ScaffoldClient(personal, control), weight
+        return channels | {"control": Channel(change, WEIGHTINGS[weighting](info), private=True)}, ScaffoldClient(personal, control), weight
 
     def apply(state: ScaffoldState, aggregates: Aggregates, key: jax.Array) -> tuple[ScaffoldState, dict[str, jax.Array]]:
         state, observed = base.apply(state, aggregates, key)
-        change = jax.tree.map(lambda total: total / state.population.astype(total.dtype), aggregates["control"].total)
+        change = aggregates["control"].scaled(1 / state.population).total
         control = jax.tree.map(lambda c, delta: c + delta.astype(c.dtype), state.control, change)
         return state._replace(control=control), observed | {"control_norm": global_norm(control)}
 

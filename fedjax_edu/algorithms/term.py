@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_edu.algorithms import local_sgd, risk
+from fedjax_edu.algorithms import risk
 from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.algorithms.hyperparameters import Hyperparameters
 from fedjax_edu.core.algorithm import WEIGHTINGS, Aggregates, Algorithm, Channel, ClientInfo, Meta
@@ -77,15 +77,13 @@ def term(
         channels, personal, weight = base.stages[0].finish(state, own.training, info)
         exponent = jnp.clip(state.tilt * (own.risk(info) - state.risk), -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
         share = WEIGHTINGS[weighting](info)
-        update = channels["update"]._replace(weight=local_sgd.holdings(info, share * jnp.exp(exponent)))
-        return {"update": update, "share": Channel({}, local_sgd.holdings(info, share), private=False)}, personal, weight
+        update = channels["update"]._replace(weight=share * jnp.exp(exponent))
+        return {"update": update, "tilted": Channel({"tilted risk": jnp.exp(exponent)}, share, private=False)}, personal, weight
 
     def apply(state: TermState, aggregates: Aggregates, key: jax.Array) -> tuple[TermState, dict[str, jax.Array]]:
-        update, share = aggregates["update"], aggregates["share"]
         moved, observed = base.apply(state, aggregates, key)
-        above, below = jnp.max(update.weight), jnp.max(share.weight)
-        moves = (above > 0) & (below > 0)
-        mean = jnp.where(moves, above, 1) / jnp.where(moves, below, 1)  # of e^(t (F - risk))
+        mean = aggregates["tilted"].mean()["tilted risk"]  # of e^(t (F - risk))
+        mean = jnp.where(mean > 0, mean, 1)
         flat = state.tilt == 0
         found = state.risk + jnp.log(mean) / jnp.where(flat, 1, state.tilt)
         return moved._replace(risk=found), observed | {"tilted_risk": jnp.where(flat, jnp.nan, found)}

@@ -1,6 +1,7 @@
 """What an algorithm is: a handful of pure functions, in the spirit of optax."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 
 from fedjax_edu.core.local import FullPass, LocalTraining
 from fedjax_edu.core.loss import Loss, LossFunction
-from fedjax_edu.core.modules import Modules
+from fedjax_edu.core.modules import NO_MODULE, Modules
 from fedjax_edu.core.trees import Tree, float_dtype
 
 
@@ -19,19 +20,22 @@ class Meta(NamedTuple):
     Args:
         sizes: int [clients], examples of each client of the population; those without any never take part.
         modules: the model's modules.
+        holds: bool [clients] by module, who holds it; everybody holds a module that is not named.
     """
 
     sizes: np.ndarray
     modules: Modules
+    holds: Mapping[str, np.ndarray] = MappingProxyType({})
 
-    def total(self, weighting: str) -> float:
-        """Sum of the clients' weights: N, the clients that have examples, or all examples.
+    def total(self, weighting: str) -> np.ndarray:
+        """[modules], sum of the weights of the clients that hold each module: how many have examples, or their examples.
 
-        >>> meta = Meta(np.array([3, 0, 7]), None)
+        >>> meta = Meta(np.array([3, 0, 7]), assign({"body": 0.0, "head": 0.0}), {"head": np.array([True, True, False])})
         >>> meta.total("uniform"), meta.total("examples")
-        (2.0, 10.0)
+        (array([2., 1.]), array([10.,  3.]))
         """
-        return float(np.sum(self.sizes > 0) if weighting == "uniform" else np.sum(self.sizes))
+        weights = (self.sizes > 0 if weighting == "uniform" else self.sizes).astype(np.float64)
+        return np.array([np.sum(weights, where=self.holds.get(name, True)) for name in self.modules.names])
 
 
 class ClientInfo(NamedTuple):
@@ -72,6 +76,20 @@ class Channel(NamedTuple):
     weight: jax.Array
     private: bool
     numbers: int | None = None
+
+    def of_held(self, modules: Modules, held: jax.Array) -> "Channel":
+        """What a client sends of modules that it holds (bool [modules]): of the others no value, with a weight of 0.
+
+        A scalar weight of statistics stays as it is.
+        """
+        owners = modules.owners(self.value)
+        statistics = NO_MODULE in jax.tree.leaves(owners)
+
+        def keep(leaf: jax.Array, owner: int) -> jax.Array:
+            return leaf if owner == NO_MODULE else jnp.where(held[owner], leaf, jnp.zeros_like(leaf))
+
+        weight = self.weight if statistics else jnp.where(held, self.weight, jnp.zeros_like(self.weight))
+        return self._replace(value=jax.tree.map(keep, self.value, owners), weight=weight)
 
 
 class Report(NamedTuple):

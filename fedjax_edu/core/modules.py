@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import EllipsisType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.trees import Tree, named_leaves, path_name
@@ -97,6 +98,38 @@ class Modules:
         """
         owner = dict(zip(self.leaves, self.owner, strict=True))
         return jax.tree_util.tree_map_with_path(lambda path, _: owner.get(path_name(path), NO_MODULE), tree)
+
+    def owners_of_like(self, tree: Tree) -> Tree:
+        """Index of its module in place of each leaf whose name ends with a parameter's: the parameter itself inside of a larger tree, its
+        moments, its control variate; ``NO_MODULE`` for others.
+
+        >>> assign({"encoder": {"w": 0.0}, "head": 0.0}).owners_of_like({"mu": {"head": 0.0}, "count": 0})
+        {'count': -1, 'mu': {'head': 1}}
+        """
+        owner = dict(zip(self.leaves, self.owner, strict=True))
+
+        def of(path: tuple, _: Any) -> int:
+            parts = path_name(path).split(".")
+            endings = (".".join(parts[start:]) for start in range(len(parts)))
+            return next((owner[ending] for ending in endings if ending in owner), NO_MODULE)
+
+        return jax.tree_util.tree_map_with_path(of, tree)
+
+    def held(self, holds: Mapping[str, jax.Array], shape: tuple[int, ...] = ()) -> jax.Array:
+        """Bool [*shape, modules] of what is known by name (bool [*shape]); modules that are not named are held."""
+        return jnp.stack([jnp.broadcast_to(holds.get(name, True), shape) for name in self.names], axis=-1)
+
+    def keep_held(self, tree: Tree, held: jax.Array) -> Tree:
+        """A tree with zeros in the places of what belongs to modules that are not held (bool [modules]); frozen modules stay as they are.
+
+        Zeros by ``where``, so that not even a NaN of such a module comes through.
+        """
+
+        def keep(leaf: jax.Array, owner: int) -> jax.Array:
+            whole = owner == NO_MODULE or self.kinds[owner] == "frozen"
+            return leaf if whole else jnp.where(held[owner], leaf, jnp.zeros_like(leaf))
+
+        return jax.tree.map(keep, tree, self.owners_of_like(tree))
 
     def has(self, kind: str) -> bool:
         """Whether any module is of this kind."""

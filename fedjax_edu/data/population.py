@@ -30,6 +30,7 @@ class Population:
         allow_nonfinite: leaves (dotted paths) that may hold NaN or infinities.
         schema: what the columns mean, of a population that was made from tables.
         texts: the distinct texts of each leaf that holds positions of texts, by the name of the column.
+        holds: which clients hold a module, bool [clients] by the module's name; everybody holds a module that is not named.
 
     >>> population = Population.from_arrays({"x": np.eye(5), "y": np.arange(5)}, offsets=[0, 2, 2, 5])
     >>> population
@@ -47,6 +48,7 @@ class Population:
     allow_nonfinite: tuple[str, ...]
     schema: Schema | None = None
     texts: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    holds: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_arrays(
@@ -322,7 +324,27 @@ class Population:
             offsets=validation.read_only(offsets),
             ids=validation.read_only(self.ids[positions]),
             attributes={name: validation.read_only(value[positions]) for name, value in self.attributes.items()},
+            holds={name: validation.read_only(holders[positions]) for name, holders in self.holds.items()},
         )
+
+    def holding(self, modules: Mapping[str, Any]) -> Self:
+        """The population with other holders of some modules of a model.
+
+        A client receives, trains and sends only what it holds: it sees zeros in the places of the rest, and its part in a module's mean
+        is 0. What clients hold alike is trained at the same time.
+
+        Args:
+            modules: bool [clients] by the name of a module, as :func:`fedjax_edu.modules.assign` names them.
+
+        Raises:
+            DataError: not one boolean for each client.
+
+        >>> population = Population.from_arrays(np.arange(6), offsets=[0, 1, 3, 6])
+        >>> population.holding({"encoders.image": [True, False, True]}).select([1, 2]).holds["encoders.image"]
+        array([False,  True])
+        """
+        held = {name: validation.canonical_holders(name, holders, self.num_clients) for name, holders in modules.items()}
+        return dataclasses.replace(self, holds={**self.holds, **held})
 
     def read(self, clients: Any) -> Self:
         """The population of some of the clients, as :meth:`select` gives it, with its rows in memory.

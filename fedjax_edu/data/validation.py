@@ -102,6 +102,14 @@ def canonical_ids(ids: Any, num_clients: int) -> np.ndarray:
     return read_only(array.astype(np.uint32))
 
 
+def canonical_holders(name: str, holders: Any, num_clients: int) -> np.ndarray:
+    """Who holds a module, as bool [clients]."""
+    array = as_array(f"holds.{name}", holders)
+    if array.shape != (num_clients,) or array.dtype != bool:
+        raise DataError(f"holds.{name}", f"{array.dtype} of shape {array.shape}", f"pass one boolean for each of the {num_clients} clients")
+    return read_only(array.copy())
+
+
 def canonical_attributes(attributes: Mapping[str, Any] | None, num_clients: int, allow_nonfinite: frozenset[str]) -> dict[str, np.ndarray]:
     """Client attributes as arrays [clients, ...], in the order given."""
     checked = {}

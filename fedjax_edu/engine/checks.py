@@ -81,6 +81,13 @@ def check_links(links: Chain, population: Population, cohort: Cohort, capacity: 
             )
 
 
+def check_holders(population: Population, modules: Modules) -> None:
+    """Checks that the modules that a population says it holds are those of the model."""
+    unknown = sorted(set(population.holds) - set(modules.names))
+    if unknown:
+        raise ArgumentError("population.holds", unknown, f"name modules of the model: {', '.join(modules.names)}")
+
+
 def check_params(params: Tree, population: Population) -> None:
     """Checks that parameters are floating-point arrays without a NaN, of the precision of the data."""
     leaves = trees.named_leaves(params)

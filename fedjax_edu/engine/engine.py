@@ -143,12 +143,13 @@ class Engine:
 
     def _begin(self, resident: Resident, params: Tree, key: jax.Array, clients: jax.Array) -> State:
         """The first state, with the states of `clients` (int32 [K]) alone."""
-        modules = self._modules or assign(params)
+        modules = self._assigned(params)
         split = modules.split(params)
         if not jax.tree.leaves((split.shared, split.personal)):
             raise ArgumentError("modules", modules.kinds, "leave at least one module shared or personal: there is nothing to train")
-        meta = Meta(self.population.sizes, modules)
-        infos = resident.infos(clients, jnp.zeros_like(clients), 0, len(self._algorithm.stages[0].phases), len(modules.names))
+        checks.check_holders(self.population, modules)
+        meta = Meta(self.population.sizes, modules, self.population.holds)
+        infos = resident.infos(clients, jnp.zeros_like(clients), 0, len(self._algorithm.stages[0].phases), modules)
         return State(
             round=jnp.int32(0),
             key=key,
@@ -209,7 +210,8 @@ class Engine:
         """
         self._check(state)
         checks.check_like(population, self.population)
-        static = (self._algorithm.model, self._algorithm.loss, processes.own(self.layout.mesh))
+        checks.check_holders(population, self._assigned(state.params))
+        static = (self._algorithm.model, self._algorithm.loss, processes.own(self.layout.mesh), self._assigned(state.params))
         server, clients, key = processes.here((state.server, state.clients, state.key), self.layout.mesh)
         key, found = fold(key, Purpose.EVALUATE), []
         for arrays, cut, count, start in self._tiled(population):
@@ -231,8 +233,9 @@ class Engine:
         """
         self._check(state)
         checks.check_like(population, self.population)
+        checks.check_holders(population, self._assigned(state.params))
         checks.check_function(fn)
-        static = (self._algorithm.model, fn, processes.own(self.layout.mesh))
+        static = (self._algorithm.model, fn, processes.own(self.layout.mesh), self._assigned(state.params))
         server, clients = processes.here((state.server, state.clients), self.layout.mesh)
         outputs = []
         for arrays, cut, _, _ in self._tiled(population):
@@ -314,6 +317,9 @@ class Engine:
     def _resident(self) -> Resident:
         measuring = (measuring_stage(self._algorithm, self._measuring_batch),) if self._cohort.measures else ()
         return place(self.population, (*self._stages, *self._algorithm.final, *measuring), self.layout.mesh, self.layout.budget is None)
+
+    def _assigned(self, params: Tree) -> Modules:
+        return self._modules or assign(params)
 
     @property
     def _seats(self) -> int:
@@ -398,7 +404,7 @@ class Engine:
             program = rounds.Program(
                 algorithm=self._algorithm._replace(stages=self._stages),
                 chain=self._chain,
-                modules=self._modules or assign(params),
+                modules=self._assigned(params),
                 metrics=metrics,
                 mesh=self.layout.mesh,
                 lanes=self.layout.lanes or 1,

@@ -53,6 +53,7 @@ class Totals(NamedTuple):
         report: what training observed, each client scaled to its weight.
         after: the same for the measuring phase, or None.
         participants: int32.
+        holders: int32 [modules], participants that hold each module.
         examples: int32, rows read by training steps.
         steps: int32, training steps.
         links: sums of the links' statistics.
@@ -62,6 +63,7 @@ class Totals(NamedTuple):
     report: Report
     after: Report | None
     participants: jax.Array
+    holders: jax.Array
     examples: jax.Array
     steps: jax.Array
     links: dict[str, jax.Array]
@@ -101,6 +103,7 @@ class Work(NamedTuple):
         lanes: clients trained at the same time.
         longest: examples of the largest client.
         seats: clients that a round has room for, over all devices.
+        partly: modules that some clients do not hold, by their index.
         members: runs that share the queue; None where there is one, and then nothing has an axis of members.
         own: for each leaf of what the stage broadcast, and of the links' server state, whether it has an axis of members.
         in_step: whether all devices take each loop and each branch equally often, as collectives inside of them need.
@@ -114,6 +117,7 @@ class Work(NamedTuple):
     lanes: int
     longest: int
     seats: int
+    partly: tuple[int, ...]
     members: int | None = None
     own: tuple[Tree, Tree] = ((), ())
     in_step: bool = False
@@ -175,7 +179,9 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
     Returns:
         An :class:`Outcome` of this device; nothing of it has crossed devices yet.
     """
-    order = jnp.lexsort((-jnp.sum(queue.steps, axis=1), ~queue.present))
+    # What lanes hold alike they skip alike: an encoder that no lane's client holds takes no time.
+    lacking = [~queue.info.held[:, module] for module in work.partly]
+    order = jnp.lexsort((-jnp.sum(queue.steps, axis=1), *lacking, ~queue.present))
     count = jnp.sum(queue.present).astype(jnp.int32)
     last = queue.present.shape[0] - 1
     lanes = min(work.lanes, last + 1)
@@ -190,7 +196,8 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         return order[jnp.minimum(slot, last)]
 
     def given(at: jax.Array) -> tuple[Tree, Tree]:
-        return work.of(queue.member[at], shared, links_server)
+        own, own_links = work.of(queue.member[at], shared, links_server)
+        return (work.modules.keep_held(own, queue.info.held[at]) if work.partly else own), own_links
 
     def begin(states: Tree, slot: jax.Array) -> Tree:
         at = row(slot)
@@ -262,6 +269,7 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         info, outcome = trees.index(queue.info, at), carry.outcome
         shared, links_server = given(at)
         channels, state, weight = work.stage.finish(shared, trees.index(carry.local, lane), info)
+        channels = {name: channel.of_held(work.modules, info.held) if work.partly else channel for name, channel in channels.items()}
         accepted = _summable(work, channels) & trees.all_finite(state)
         context = Context(fold(queue.key[at], ClientPurpose.LINKS), info, work.modules)
         sent, links_state, statistics = work.links.client(links_server, trees.index(outcome.links_states, at), channels, context)
@@ -273,7 +281,7 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         report = trees.index(carry.report, lane)
         steps = jnp.sum(jnp.where(is_training, queue.steps[at], 0))
         before = outcome.totals if work.members is None else trees.index(outcome.totals, queue.member[at])
-        totals = _accumulate(work.modules, before, summed, weight, report, after, steps, statistics)
+        totals = _accumulate(work.modules, before, summed, weight, report, after, info.held, steps, statistics)
         totals = trees.select(accepted & here, totals, before)
         stacks = {name: trees.put(outcome.stacks[name], to, _stacked(channel, accepted, work.modules)) for name, channel in kept.items()}
         outcome = outcome._replace(
@@ -395,7 +403,8 @@ def _empty(
             channels[name] = (total, jnp.zeros(modules, dtype), jnp.zeros(modules, jnp.int32))
     zero, report = jnp.int32(0), _zero_report(work.metrics)
     links = {name: jnp.zeros((), dtype) for name in statistics}
-    totals = Totals(channels, report, report if work.measured else None, zero, zero, zero, links)
+    holders = jnp.zeros(modules, jnp.int32)
+    totals = Totals(channels, report, report if work.measured else None, zero, holders, zero, zero, links)
     if work.members is not None:
         totals = jax.tree.map(lambda leaf: jnp.zeros((work.members, *leaf.shape), leaf.dtype), totals)
     return totals, stacks
@@ -432,6 +441,7 @@ def _accumulate(
     weight: jax.Array,
     report: Report,
     after: Report | None,
+    held: jax.Array,
     steps: jax.Array,
     statistics: dict[str, jax.Array],
 ) -> Totals:
@@ -457,6 +467,7 @@ def _accumulate(
         report=join_report(totals.report, report),
         after=None if totals.after is None or after is None else join_report(totals.after, after),
         participants=totals.participants + 1,
+        holders=totals.holders + held.astype(jnp.int32),
         examples=totals.examples + report.examples.astype(jnp.int32),
         steps=totals.steps + steps.astype(jnp.int32),
         links={name: totals.links[name] + value.astype(totals.links[name].dtype) for name, value in statistics.items()},

@@ -9,6 +9,7 @@ import numpy as np
 from fedjax_edu.core import trees
 from fedjax_edu.core.algorithm import Channel
 from fedjax_edu.core.link import Wire
+from fedjax_edu.core.modules import NO_MODULE
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.engine.resident import Resident
 from fedjax_edu.engine.rounds import Program, exchanged
@@ -16,10 +17,11 @@ from fedjax_edu.engine.state import Info, State
 
 
 class Traffic(NamedTuple):
-    """Bytes that travel: `up` for each stage and channel int64 [modules] a contributor, `down` a participant."""
+    """Bytes that travel: int64 [modules] `up` for each stage and channel from a contributor, `down` to a holder, `rest` to everybody."""
 
     up: tuple[dict[str, np.ndarray], ...]
-    down: int
+    down: np.ndarray
+    rest: int
 
 
 def traffic(program: Program, state: State, resident: Resident) -> Traffic:
@@ -36,7 +38,11 @@ def traffic(program: Program, state: State, resident: Resident) -> Traffic:
         return total
 
     up = tuple({name: sizes(name, value) for name, value in channels.items()} for channels in values)
-    return Traffic(up, trees.byte_size(sent))
+    down = np.zeros(len(program.modules.names), np.int64)
+    for owner, leaf in zip(jax.tree.leaves(program.modules.owners_of_like(sent)), jax.tree.leaves(sent), strict=True):
+        if owner != NO_MODULE:
+            down[owner] += trees.byte_size(leaf)
+    return Traffic(up, down, trees.byte_size(sent) - int(down.sum()))
 
 
 def to_info(records: Any, program: Program, bytes_: Traffic) -> Info:
@@ -59,7 +65,7 @@ def to_info(records: Any, program: Program, bytes_: Traffic) -> Info:
             algorithm={name: value for name, value in records.server.items() if name != "update_norm"},
             cohort=records.cohort,
             bytes_up=bytes_up,
-            bytes_down=records.participants.astype(np.int64) * bytes_.down,
+            bytes_down=records.holders.astype(np.int64) @ bytes_.down + records.participants.astype(np.int64) * bytes_.rest,
             overflow=records.overflow,
             metrics={name: value / weight for name, (value, weight) in records.report.metrics.items()},
             links={name: value / counted for name, value in records.links.items()},

@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fedjax_edu.core.algorithm import ClientInfo, Stage
+from fedjax_edu.core.modules import Modules
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
 from fedjax_edu.engine import processes
@@ -23,6 +24,7 @@ class Resident(NamedTuple):
         ids: uint32 [clients].
         attributes: leaves [clients, ...].
         steps: for each stage int32 [clients, phases].
+        holds: bool [clients] by module, who holds it; everybody holds a module that is not named.
     """
 
     arrays: Tree
@@ -31,14 +33,16 @@ class Resident(NamedTuple):
     ids: jax.Array
     attributes: dict[str, jax.Array]
     steps: tuple[jax.Array, ...]
+    holds: dict[str, jax.Array]
 
-    def infos(self, clients: jax.Array, staleness: jax.Array, stage: int, phases: int, modules: int) -> ClientInfo:
+    def infos(self, clients: jax.Array, staleness: jax.Array, stage: int, phases: int, modules: Modules) -> ClientInfo:
         """What algorithms may know of these `clients` (int32 [K]), whose parameters have this `staleness` (int32 [K]); leaves [K, ...]."""
+        holds = {name: holders[clients] for name, holders in self.holds.items()}
         return ClientInfo(
             id=self.ids[clients],
             examples=self.examples[clients],
             steps=self.steps[stage][clients, :phases],
-            held=jnp.ones((*clients.shape, modules), bool),
+            held=modules.held(holds, clients.shape),
             attributes={name: value[clients] for name, value in self.attributes.items()},
             position=clients.astype(jnp.int32),
             staleness=staleness,
@@ -68,7 +72,14 @@ def place(population: Population, stages: tuple[Stage, ...], mesh: Mesh, with_ro
     sizes = population.sizes
     steps = tuple(np.stack([phase.data.steps_of(sizes) for phase in stage.phases], 1).astype(np.int32) for stage in stages)
     attributes = {name: value for name, value in population.attributes.items() if value.dtype.kind in "biuf"}
-    table = (np.minimum(population.offsets[:-1], 2**31 - 1).astype(np.int32), sizes.astype(np.int32), population.ids, attributes, steps)
+    table = (
+        np.minimum(population.offsets[:-1], 2**31 - 1).astype(np.int32),
+        sizes.astype(np.int32),
+        population.ids,
+        attributes,
+        steps,
+        dict(population.holds),
+    )
     missing = rounded_up(population.num_examples) - population.num_examples
     arrays = jax.tree.map(lambda leaf: filled(leaf, missing), population.arrays) if with_rows else None
     return Resident(*processes.put((arrays, *table), NamedSharding(mesh, PartitionSpec())))

@@ -33,6 +33,7 @@ class Record(NamedTuple):
     report: Any
     after: Any
     participants: jax.Array
+    holders: jax.Array
     rejected: jax.Array
     examples: jax.Array
     steps: jax.Array
@@ -143,6 +144,7 @@ def run_round(
         report=sum_over_stages(run.totals, "report"),
         after=run.totals[-1].after,
         participants=run.totals[-1].participants,
+        holders=run.totals[-1].holders,
         rejected=jnp.sum(run.rejected, dtype=jnp.int32),
         examples=sum_over_stages(run.totals, "examples"),
         steps=sum_over_stages(run.totals, "steps"),
@@ -184,7 +186,7 @@ class Seats(NamedTuple):
 
 
 def seat(draw: Draw, resident: Resident, devices: int) -> Seats:
-    """Deals a cohort to the devices: longest clients first, in a snake, ties by id.
+    """Deals a cohort to the devices: clients of like modules together, the longest first, in a snake, ties by id.
 
     A drawn client that is absent keeps its seat, so that its absence moves nobody else.
 
@@ -193,7 +195,7 @@ def seat(draw: Draw, resident: Resident, devices: int) -> Seats:
     """
     sizes = resident.examples[draw.clients]
     steps = sum(jnp.sum(table[draw.clients], axis=1) for table in resident.steps)
-    order = jnp.lexsort((resident.ids[draw.clients], -steps))
+    order = jnp.lexsort((resident.ids[draw.clients], -steps, *(~holders[draw.clients] for holders in resident.holds.values())))
     present = draw.present & (sizes > 0) & ~draw.overflow
     rows = -(-len(order) // devices)
     places = np.arange(rows * devices).reshape(rows, devices)
@@ -253,13 +255,14 @@ def run_stages(
     aggregates: dict[str, Aggregate] = {}
     totals, reports, contributors = [], [], []
     ticks = steps_run = jnp.int32(0)
+    partly = tuple(program.modules.names.index(name) for name in resident.holds)
     for number, stage in enumerate(stages):
         shared = stage.broadcast(state.server, aggregates)
         measured = program.measured and number == len(stages) - 1
-        work = Work(stage, measured, program.chain, program.modules, program.metrics, program.lanes, program.longest, len(rows))
+        work = Work(stage, measured, program.chain, program.modules, program.metrics, program.lanes, program.longest, len(rows), partly)
         keys = jax.vmap(lambda client, number=number: fold(key, client, number))(resident.ids[rows])
         table = tables + number
-        info = resident.infos(rows, seats.staleness, table, len(stage.phases) - measured, len(program.modules.names))
+        info = resident.infos(rows, seats.staleness, table, len(stage.phases) - measured, program.modules)
         queue = Queue(seats.first, present & ~rejected, resident.steps[table][rows], keys, info, jnp.zeros_like(rows))
         outcome = over_devices(work, program)(shared, links_server, resident.arrays, queue, states, links_states)
         states, links_states, rejected = outcome.states, outcome.links_states, rejected | outcome.rejected
@@ -303,10 +306,10 @@ def exchanged(program: Program, kinds: dict[str, Channel], state: State, residen
     """
     aggregates: dict[str, Aggregate] = {}
     sent, values = [], []
-    modules, one = len(program.modules.names), jnp.zeros(1, jnp.int32)
+    one = jnp.zeros(1, jnp.int32)
     for number, stage in enumerate(program.algorithm.stages):
         shared = stage.broadcast(state.server, aggregates)
-        info = trees.index(resident.infos(one, one, number, len(stage.phases), modules), 0)
+        info = trees.index(resident.infos(one, one, number, len(stage.phases), program.modules), 0)
         local = stage.start(shared, trees.index(state.clients, 0), info, state.key)
         for phase in stage.phases:
             local = phase.enter(shared, local, info)
@@ -314,7 +317,7 @@ def exchanged(program: Program, kinds: dict[str, Channel], state: State, residen
         sent.append(stage.sent(shared))
         values.append({name: channel.value for name, channel in channels.items()})
         kinds.update({name: channel._replace(value=None, weight=None) for name, channel in channels.items()})
-        ones = jnp.ones(modules, trees.float_dtype())
+        ones = jnp.ones(len(program.modules.names), trees.float_dtype())
         aggregates |= {name: Aggregate(value, ones, ones.astype(jnp.int32), program.modules) for name, value in values[-1].items()}
     return sent, values
 

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fedjax_edu.core import trees
+from fedjax_edu.core.modules import Modules
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
 from fedjax_edu.engine.plan import AXIS
@@ -24,12 +25,14 @@ class Tiles(NamedTuple):
         valid: bool [.., tile].
         client: int32, position of the client in the population.
         known: int32, its row in the state's client store; the store's length for a client never seen.
+        holds: bool by module, whether the client holds it; of those that somebody does not.
     """
 
     rows: jax.Array
     valid: jax.Array
     client: jax.Array
     known: jax.Array
+    holds: dict[str, jax.Array]
 
 
 def tile_size(population: Population) -> int:
@@ -48,7 +51,8 @@ def cut(population: Population, trained_ids: np.ndarray, width: int, mesh: Mesh,
     rows: Any = (population.offsets[client][:, None] + np.minimum(position, sizes - 1)).astype(np.int32)
     valid: Any = position < sizes
     known: Any = _positions(population.ids, trained_ids)[client]
-    tiles = Tiles(rows, valid, client.astype(np.int32), known)
+    holds = {name: holders[client] for name, holders in population.holds.items()}
+    tiles = Tiles(rows, valid, client.astype(np.int32), known, holds)
     at_once = width * mesh.shape[AXIS]
     padding = max(0, at_least - total)
     padding += -(total + padding) % at_once
@@ -67,13 +71,14 @@ def _positions(ids: np.ndarray, trained_ids: np.ndarray) -> np.ndarray:
     return np.where(trained_ids[order[at]] == ids, order[at], len(order)).astype(np.int32)
 
 
-def over_tiles(model: Callable[..., Tree], function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+def over_tiles(model: Callable[..., Tree], function: Callable[..., Any], mesh: Mesh, modules: Modules | None = None) -> Callable[..., Any]:
     """Maps a function over tiles, a group of them at a time on each device, without a collective.
 
     Args:
         model: ``(server, client_state | None) -> params``.
         function: ``(params, batch, valid) -> pytree`` for one tile.
         mesh: devices; each runs its own tiles.
+        modules: the model's modules, of which clients use what they hold; None where everybody holds all.
 
     Returns:
         ``(server, clients, data, tiles) -> results`` with leaves [groups, tiles at once, ...]. Where the client store
@@ -89,6 +94,8 @@ def over_tiles(model: Callable[..., Tree], function: Callable[..., Any], mesh: M
                 count = jax.tree.leaves(clients)[0].shape[0]
                 own = model(server, trees.index(clients, jnp.minimum(tile.known, count - 1)))
                 params = trees.select(tile.known < count, own, shared)
+            if modules is not None and tile.holds:
+                params = modules.keep_held(params, modules.held(tile.holds))
             return function(params, trees.index(data, tile.rows), tile.valid)
 
         return jax.lax.map(jax.vmap(one), tiles)

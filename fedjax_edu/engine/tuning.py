@@ -20,6 +20,7 @@ from fedjax_edu.core import trees
 from fedjax_edu.core.algorithm import Stage
 from fedjax_edu.core.keys import ClientPurpose, fold
 from fedjax_edu.core.local import Batch
+from fedjax_edu.core.modules import assign
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population, data_folder
 from fedjax_edu.engine import processes
@@ -127,7 +128,8 @@ class _Rehearsal:
         self._some = some[: max(1, int(np.searchsorted(np.cumsum(population.sizes[some]), ROWS)))]
         self._examples = jnp.int32(population.sizes[largest])
         zero = jnp.int32(0)
-        self._info = trees.index(processes.fetch(resident.infos(zero[None], zero[None], 0, len(stage.phases), 1)), 0)
+        infos = resident.infos(zero[None], zero[None], 0, len(stage.phases), assign(state.params))
+        self._info = trees.index(processes.fetch(infos), 0)
 
     @cached_property
     def _data(self) -> Tree:

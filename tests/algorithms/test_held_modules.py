@@ -1,0 +1,129 @@
+"""Every algorithm on clients that do not hold every module: each module is trained by those who hold it, as if they were alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+import fedjax_edu as fe
+from tests.algorithms.table import ALGORITHMS, Row
+from tests.reference.problems import SIZES, Linear, identical, largest_gap
+
+ROUNDS = 3
+LOCAL = fe.LocalTraining(epochs=2, batch_size=4)
+HOLDERS = np.array([position % 3 != 0 for position in range(len(SIZES))])
+COUPLED = ("qffl", "afl", "term", "ifca")  # weigh or group clients by their whole loss
+WITH_HEADS = tuple(row for row in ALGORITHMS if row.personal is None)
+
+
+class Apart(Linear):
+    """Two regressions that share nothing: one by the layer, one by the head, which only its holders have targets for."""
+
+    def __init__(self):
+        super().__init__()
+        self.z = np.random.default_rng(1).normal(size=len(self.y)).astype(np.float32)
+        self.has = np.repeat(HOLDERS, np.diff(self.offsets))
+
+    def population(self):
+        return super().population(z=self.z, has=self.has).holding({"head": HOLDERS})
+
+    @staticmethod
+    def layer_loss(params, batch, key):
+        return 0.5 * (batch["x"] @ params["layer"]["w"] - batch["y"]) ** 2
+
+    @staticmethod
+    def head_loss(params, batch, key):
+        return 0.5 * (params["head"]["b"][None] - batch["z"]) ** 2
+
+    @staticmethod
+    def loss(params, batch, key):
+        return Apart.layer_loss(params, batch, key) + jnp.where(batch["has"], Apart.head_loss(params, batch, key), 0)
+
+
+def train(row: Row, population, loss, params, lanes=3, devices=1, **options):
+    mesh = jax.make_mesh((devices,), ("clients",), axis_types=(AxisType.Auto,))
+    plan = fe.ExecutionPlan(lanes=lanes, mesh=mesh, chunk=ROUNDS)
+    cohort, mean = fe.cohorts.everyone(), fe.aggregation.mean()
+    engine = fe.Engine(population, row.make(loss, local=LOCAL), cohort=cohort, aggregator=mean, plan=plan, **options)
+    return engine, *engine.run(engine.init(params, seed=3), ROUNDS)
+
+
+@pytest.fixture(scope="module", params=WITH_HEADS, ids=lambda row: row.name)
+def row(request) -> Row:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def both(row):
+    problem = Apart()
+    return train(row, problem.population(), problem.loss, problem.params)
+
+
+def test_each_module_is_trained_by_its_holders_as_if_they_were_alone(row, both):
+    if row.name in COUPLED:
+        pytest.skip("the algorithm weighs clients by their loss over all modules")
+    problem, (_, state, info) = Apart(), both
+    _, layer, alone = train(row, Linear().population(), problem.layer_loss, {"layer": problem.params["layer"]})
+    np.testing.assert_array_equal(info.participants, alone.participants)
+    assert largest_gap(state.params["layer"], layer.params["layer"]) < 1e-6
+    holders = fe.data.Population.from_arrays({"z": problem.z}, offsets=problem.offsets).select(HOLDERS)
+    _, head, _ = train(row, holders, problem.head_loss, {"head": problem.params["head"]})
+    assert largest_gap(state.params["head"], head.params["head"]) < 1e-6
+    assert largest_gap(state.params, problem.params) > 0.01
+
+
+def test_who_lacks_a_module_keeps_its_state_of_it(row, both):
+    _, state, _ = both
+    outside = ~HOLDERS
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state.clients):
+        if "head" in jax.tree_util.keystr(path) and jnp.issubdtype(leaf.dtype, jnp.inexact):
+            assert not np.any(np.asarray(leaf)[outside])
+
+
+@pytest.mark.parametrize(("lanes", "devices"), [(1, 1), (2, 2)])
+def test_lanes_and_devices_do_not_change_results(row, both, lanes, devices):
+    problem = Apart()
+    _, state, info = train(row, problem.population(), problem.loss, problem.params, lanes, devices)
+    assert largest_gap(state, both[1]) < 3e-6
+    np.testing.assert_array_equal(info.bytes_down, both[2].bytes_down)
+    np.testing.assert_array_equal(info.bytes_up, both[2].bytes_up)
+
+
+@pytest.mark.parametrize("poison", [1e30, -7.0])
+def test_a_module_that_nobody_holds_neither_acts_nor_changes(row, poison):
+    """Its value, which the loss uses, moves no bit of anything else."""
+    problem = Linear()
+    population = problem.population().holding({"head": np.zeros(len(SIZES), bool)})
+    params = {"layer": problem.params["layer"], "head": {"b": np.float32(poison)}}
+    _, state, info = train(row, population, problem.loss, params)
+    _, zero, expected = train(row, population, problem.loss, {**params, "head": {"b": np.float32(0)}})
+    assert identical(state.params["layer"], zero.params["layer"]) and identical(state.clients, zero.clients)
+    assert np.asarray(state.params["head"]["b"]) == np.float32(poison)
+    np.testing.assert_array_equal(info.loss, expected.loss)
+    assert not info.rejected.any()
+
+
+def test_bytes_are_those_of_held_modules():
+    problem = Apart()
+    _, _, info = train(ALGORITHMS[0], problem.population(), problem.loss, problem.params)
+    some = np.array(SIZES) > 0
+    expected = 4 * (3 * np.sum(some) + np.sum(some & HOLDERS))  # three weights of the layer, one number of the head
+    np.testing.assert_array_equal(info.bytes_up, expected)
+    np.testing.assert_array_equal(info.bytes_down, expected)
+
+
+def test_predictions_use_what_a_client_holds():
+    problem = Apart()
+    engine, state, _ = train(ALGORITHMS[0], problem.population(), problem.loss, problem.params)
+    seen = engine.predict(state, problem.population(), lambda params, batch: jnp.broadcast_to(params["head"]["b"], batch["y"].shape))
+    np.testing.assert_array_equal(seen, np.where(problem.has, np.asarray(state.params["head"]["b"]), 0))
+
+
+def test_holders_of_a_module_that_the_model_lacks():
+    problem = Linear()
+    population = problem.population().holding({"tail": HOLDERS})
+    with pytest.raises(fe.errors.ArgumentError, match="name modules of the model: head, layer"):
+        train(ALGORITHMS[0], population, problem.loss, problem.params)
+    with pytest.raises(fe.errors.DataError, match="one boolean for each of the 12 clients"):
+        problem.population().holding({"head": HOLDERS[:3]})
