@@ -20,7 +20,7 @@ class Meta(NamedTuple):
     Args:
         sizes: int [clients], examples of each client of the population; those without any never take part.
         modules: the model's modules.
-        holds: bool [clients] by module, who holds it; everybody holds a module that is not named.
+        holds: by module, what clients' parts in it are multiplied by, [clients]; 1 for modules that are not named.
     """
 
     sizes: np.ndarray
@@ -28,14 +28,15 @@ class Meta(NamedTuple):
     holds: Mapping[str, np.ndarray] = MappingProxyType({})
 
     def total(self, weighting: str) -> np.ndarray:
-        """[modules], sum of the weights of the clients that hold each module: how many have examples, or their examples.
+        """[modules], sum of the clients' weights: how many have examples, or their examples, times their parts in each module.
 
-        >>> meta = Meta(np.array([3, 0, 7]), assign({"body": 0.0, "head": 0.0}), {"head": np.array([True, True, False])})
+        >>> from fedjax_edu.core.modules import assign
+        >>> meta = Meta(np.array([3, 0, 7]), assign({"body": 0.0, "head": 0.0}), {"head": np.array([1.0, 1.0, 0.0])})
         >>> meta.total("uniform"), meta.total("examples")
         (array([2., 1.]), array([10.,  3.]))
         """
         weights = (self.sizes > 0 if weighting == "uniform" else self.sizes).astype(np.float64)
-        return np.array([np.sum(weights, where=self.holds.get(name, True)) for name in self.modules.names])
+        return np.array([np.sum(weights * self.holds.get(name, 1.0)) for name in self.modules.names])
 
 
 class ClientInfo(NamedTuple):
@@ -45,7 +46,7 @@ class ClientInfo(NamedTuple):
         id: uint32, the identity that survives selection.
         examples: int32, size of its data set.
         steps: int32 [phases], local steps in each phase of the stage.
-        held: bool [modules], the modules it holds.
+        share: float [modules], what its part in each module is multiplied by; 0 for one that it does not hold.
         attributes: static client attributes by name.
         position: int32, its row in stacked client states.
         staleness: int32, how many server steps old the parameters are that it starts from; 0 in synchronous rounds.
@@ -54,10 +55,15 @@ class ClientInfo(NamedTuple):
     id: jax.Array
     examples: jax.Array
     steps: jax.Array
-    held: jax.Array
+    share: jax.Array
     attributes: dict[str, jax.Array]
     position: jax.Array
     staleness: jax.Array
+
+    @property
+    def held(self) -> jax.Array:
+        """The modules it holds, bool [modules]."""
+        return self.share > 0
 
 
 class Channel(NamedTuple):
@@ -77,18 +83,20 @@ class Channel(NamedTuple):
     private: bool
     numbers: int | None = None
 
-    def of_held(self, modules: Modules, held: jax.Array) -> "Channel":
-        """What a client sends of modules that it holds (bool [modules]): of the others no value, with a weight of 0.
+    def shared(self, modules: Modules, share: jax.Array) -> "Channel":
+        """What a client with these shares ([modules]) sends: of modules that it does not hold no value, with a weight of 0.
 
-        A scalar weight of statistics stays as it is.
+        The weight of statistics stays as it is.
         """
         owners = modules.owners(self.value)
         statistics = NO_MODULE in jax.tree.leaves(owners)
 
         def keep(leaf: jax.Array, owner: int) -> jax.Array:
-            return leaf if owner == NO_MODULE else jnp.where(held[owner], leaf, jnp.zeros_like(leaf))
+            return leaf if owner == NO_MODULE else jnp.where(share[owner] > 0, leaf, jnp.zeros_like(leaf))
 
-        weight = self.weight if statistics else jnp.where(held, self.weight, jnp.zeros_like(self.weight))
+        weight = self.weight
+        if not statistics:
+            weight = jnp.where(share > 0, weight * share.astype(weight.dtype), jnp.zeros_like(weight))
         return self._replace(value=jax.tree.map(keep, self.value, owners), weight=weight)
 
 

@@ -115,9 +115,9 @@ class Modules:
 
         return jax.tree_util.tree_map_with_path(of, tree)
 
-    def held(self, holds: Mapping[str, jax.Array], shape: tuple[int, ...] = ()) -> jax.Array:
-        """Bool [*shape, modules] of what is known by name (bool [*shape]); modules that are not named are held."""
-        return jnp.stack([jnp.broadcast_to(holds.get(name, True), shape) for name in self.names], axis=-1)
+    def shares(self, holds: Mapping[str, jax.Array], shape: tuple[int, ...] = ()) -> jax.Array:
+        """Float32 [*shape, modules] of what is known by name, [*shape] each; 1 for modules that are not named."""
+        return jnp.stack([jnp.broadcast_to(holds.get(name, jnp.float32(1)), shape) for name in self.names], axis=-1)
 
     def keep_held(self, tree: Tree, held: jax.Array) -> Tree:
         """A tree with zeros in the places of what belongs to modules that are not held (bool [modules]); frozen modules stay as they are.

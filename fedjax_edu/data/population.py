@@ -30,7 +30,8 @@ class Population:
         allow_nonfinite: leaves (dotted paths) that may hold NaN or infinities.
         schema: what the columns mean, of a population that was made from tables.
         texts: the distinct texts of each leaf that holds positions of texts, by the name of the column.
-        holds: which clients hold a module, bool [clients] by the module's name; everybody holds a module that is not named.
+        holds: by the name of a module, what a client's part in it is multiplied by, float32 [clients]: 0 for who does not hold it; 1 for
+            modules that are not named.
 
     >>> population = Population.from_arrays({"x": np.eye(5), "y": np.arange(5)}, offsets=[0, 2, 2, 5])
     >>> population
@@ -328,20 +329,25 @@ class Population:
         )
 
     def holding(self, modules: Mapping[str, Any]) -> Self:
-        """The population with other holders of some modules of a model.
+        r"""The population with other holders of some modules of a model.
 
-        A client receives, trains and sends only what it holds: it sees zeros in the places of the rest, and its part in a module's mean
-        is 0. What clients hold alike is trained at the same time.
+        A client receives, trains and sends only what it holds: it sees zeros in the places of the rest. The mean of module j is
+
+        .. math:: \sum_k w_k f_{kj} \Delta_{kj} \Big/ \sum_k w_k f_{kj}
+
+        with the algorithm's weights w, a client's number of examples for instance. f may be :math:`\frac{n_{kj}}{n_k}\, q_{kj}\,
+        e^{-\lambda a_{kj}}`: the examples that use the module, how good what is measured is, and how old. Lanes take up clients
+        of like modules one after another, since an encoder that no lane needs takes no time.
 
         Args:
-            modules: bool [clients] by the name of a module, as :func:`fedjax_edu.modules.assign` names them.
+            modules: f, numbers [clients] from 0 on by the name of a module, as :func:`fedjax_edu.modules.assign` names them; or booleans.
 
         Raises:
-            DataError: not one boolean for each client.
+            DataError: not one such number for each client.
 
         >>> population = Population.from_arrays(np.arange(6), offsets=[0, 1, 3, 6])
         >>> population.holding({"encoders.image": [True, False, True]}).select([1, 2]).holds["encoders.image"]
-        array([False,  True])
+        array([0., 1.], dtype=float32)
         """
         held = {name: validation.canonical_holders(name, holders, self.num_clients) for name, holders in modules.items()}
         return dataclasses.replace(self, holds={**self.holds, **held})

@@ -103,11 +103,15 @@ def canonical_ids(ids: Any, num_clients: int) -> np.ndarray:
 
 
 def canonical_holders(name: str, holders: Any, num_clients: int) -> np.ndarray:
-    """Who holds a module, as bool [clients]."""
+    """Clients' parts in a module, as float32 [clients]."""
     array = as_array(f"holds.{name}", holders)
-    if array.shape != (num_clients,) or array.dtype != bool:
-        raise DataError(f"holds.{name}", f"{array.dtype} of shape {array.shape}", f"pass one boolean for each of the {num_clients} clients")
-    return read_only(array.copy())
+    if array.shape != (num_clients,) or array.dtype.kind not in "biuf":
+        remedy = f"pass one boolean, or one number from 0 on, for each of the {num_clients} clients"
+        raise DataError(f"holds.{name}", f"{array.dtype} of shape {array.shape}", remedy)
+    outside = np.flatnonzero(~((array >= 0) & np.isfinite(array)))
+    if outside.size:
+        raise DataError(f"holds.{name}", f"{array[outside[0]]} at position {outside[0]}", "use finite numbers from 0 on")
+    return read_only(array.astype(np.float32))
 
 
 def canonical_attributes(attributes: Mapping[str, Any] | None, num_clients: int, allow_nonfinite: frozenset[str]) -> dict[str, np.ndarray]:

@@ -103,7 +103,7 @@ class Work(NamedTuple):
         lanes: clients trained at the same time.
         longest: examples of the largest client.
         seats: clients that a round has room for, over all devices.
-        partly: modules that some clients do not hold, by their index.
+        partly: modules in which clients have different parts, by their index.
         members: runs that share the queue; None where there is one, and then nothing has an axis of members.
         own: for each leaf of what the stage broadcast, and of the links' server state, whether it has an axis of members.
         in_step: whether all devices take each loop and each branch equally often, as collectives inside of them need.
@@ -269,7 +269,7 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         info, outcome = trees.index(queue.info, at), carry.outcome
         shared, links_server = given(at)
         channels, state, weight = work.stage.finish(shared, trees.index(carry.local, lane), info)
-        channels = {name: channel.of_held(work.modules, info.held) if work.partly else channel for name, channel in channels.items()}
+        channels = {name: channel.shared(work.modules, info.share) if work.partly else channel for name, channel in channels.items()}
         accepted = _summable(work, channels) & trees.all_finite(state)
         context = Context(fold(queue.key[at], ClientPurpose.LINKS), info, work.modules)
         sent, links_state, statistics = work.links.client(links_server, trees.index(outcome.links_states, at), channels, context)

@@ -24,7 +24,7 @@ class Resident(NamedTuple):
         ids: uint32 [clients].
         attributes: leaves [clients, ...].
         steps: for each stage int32 [clients, phases].
-        holds: bool [clients] by module, who holds it; everybody holds a module that is not named.
+        holds: float32 [clients] by module, what clients' parts in it are multiplied by; 1 for modules that are not named.
     """
 
     arrays: Tree
@@ -42,7 +42,7 @@ class Resident(NamedTuple):
             id=self.ids[clients],
             examples=self.examples[clients],
             steps=self.steps[stage][clients, :phases],
-            held=modules.held(holds, clients.shape),
+            share=modules.shares(holds, clients.shape),
             attributes={name: value[clients] for name, value in self.attributes.items()},
             position=clients.astype(jnp.int32),
             staleness=staleness,

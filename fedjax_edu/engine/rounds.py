@@ -195,7 +195,7 @@ def seat(draw: Draw, resident: Resident, devices: int) -> Seats:
     """
     sizes = resident.examples[draw.clients]
     steps = sum(jnp.sum(table[draw.clients], axis=1) for table in resident.steps)
-    order = jnp.lexsort((resident.ids[draw.clients], -steps, *(~holders[draw.clients] for holders in resident.holds.values())))
+    order = jnp.lexsort((resident.ids[draw.clients], -steps, *(shares[draw.clients] == 0 for shares in resident.holds.values())))
     present = draw.present & (sizes > 0) & ~draw.overflow
     rows = -(-len(order) // devices)
     places = np.arange(rows * devices).reshape(rows, devices)

@@ -25,7 +25,7 @@ class Tiles(NamedTuple):
         valid: bool [.., tile].
         client: int32, position of the client in the population.
         known: int32, its row in the state's client store; the store's length for a client never seen.
-        holds: bool by module, whether the client holds it; of those that somebody does not.
+        holds: float32 by module, 0 where the client does not hold it.
     """
 
     rows: jax.Array
@@ -95,7 +95,7 @@ def over_tiles(model: Callable[..., Tree], function: Callable[..., Any], mesh: M
                 own = model(server, trees.index(clients, jnp.minimum(tile.known, count - 1)))
                 params = trees.select(tile.known < count, own, shared)
             if modules is not None and tile.holds:
-                params = modules.keep_held(params, modules.held(tile.holds))
+                params = modules.keep_held(params, modules.shares(tile.holds) > 0)
             return function(params, trees.index(data, tile.rows), tile.valid)
 
         return jax.lax.map(jax.vmap(one), tiles)

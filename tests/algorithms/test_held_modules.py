@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType
 
@@ -104,6 +105,23 @@ def test_a_module_that_nobody_holds_neither_acts_nor_changes(row, poison):
     assert not info.rejected.any()
 
 
+@pytest.mark.parametrize(("parts", "expected"), [((1, 0, 1), 500 / 150), ((1, 1, 1), 1100 / 450), ((0.5, 0.25, 1), 3.4285714)])
+def test_parts_weigh_a_module(parts, expected):
+    """Clients with 100, 300 and 50 examples whose means are 1, 2 and 8: one full step takes each of them there."""
+    sizes = np.array([100, 300, 50])
+    arrays = {"y": np.repeat(np.float32([1, 2, 8]), sizes)}
+    population = fe.data.Population.from_arrays(arrays, offsets=[0, *np.cumsum(sizes)]).holding({"image": parts})
+    algorithm = fe.algorithms.fedavg(
+        lambda params, batch, key: 0.5 * (params["image"] - batch["y"]) ** 2 + 0.5 * (params["text"] - batch["y"]) ** 2,
+        client_optimizer=optax.sgd(1.0),
+        local=fe.LocalTraining(epochs=1),
+    )
+    engine = fe.Engine(population, algorithm, cohort=fe.cohorts.everyone(), aggregator=fe.aggregation.mean())
+    state, _ = engine.run(engine.init({"image": np.float32(0), "text": np.float32(0)}), 1)
+    np.testing.assert_allclose(state.params["image"], expected, rtol=1e-6)
+    np.testing.assert_allclose(state.params["text"], 1100 / 450, rtol=1e-6)
+
+
 def test_bytes_are_those_of_held_modules():
     problem = Apart()
     _, _, info = train(ALGORITHMS[0], problem.population(), problem.loss, problem.params)
@@ -125,5 +143,7 @@ def test_holders_of_a_module_that_the_model_lacks():
     population = problem.population().holding({"tail": HOLDERS})
     with pytest.raises(fe.errors.ArgumentError, match="name modules of the model: head, layer"):
         train(ALGORITHMS[0], population, problem.loss, problem.params)
-    with pytest.raises(fe.errors.DataError, match="one boolean for each of the 12 clients"):
+    with pytest.raises(fe.errors.DataError, match="one boolean, or one number from 0 on, for each of the 12 clients"):
         problem.population().holding({"head": HOLDERS[:3]})
+    with pytest.raises(fe.errors.DataError, match=r"-1\.0 at position 0"):
+        problem.population().holding({"head": HOLDERS - 1.0})

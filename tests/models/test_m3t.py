@@ -167,6 +167,31 @@ def test_a_modality_that_is_absent_leaves_its_encoder_alone(model, modality):
     assert all(any(np.any(leaf) for leaf in jax.tree.leaves(tree)) for name, tree in slope["encoders"].items() if name != modality)
 
 
+def test_lanes_share_a_condition_on_what_any_of_them_has(small):
+    """Where lanes are mapped, an encoder that none of them needs stays out: a ``cond`` on all of them, not a ``select`` in each."""
+    modalities, tasks = SOME
+    apply, params = fe.models.functional(small)
+    loss = make_loss(apply, small.heads)
+
+    def slope(batch):
+        return jax.grad(lambda params: loss(params, batch, jax.random.key(0), valid=jnp.ones(3, bool)).per_example.sum())(params)
+
+    def batch(seed):
+        found = rows(3, seed)
+        contents = {name: found["contents"][name] for name in modalities}
+        if seed == 0:
+            contents["sequence"] = contents["sequence"]._replace(present=np.zeros(3, bool))
+        return {"contents": contents, "wanted": {task: found["wanted"][task] for task in tasks}}
+
+    batches = [batch(seed) for seed in range(2)]
+    lanes = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+    assert str(jax.make_jaxpr(jax.vmap(slope))(lanes)).count("= cond[") >= 2 * len(modalities)
+    mapped = jax.jit(jax.vmap(slope))(lanes)
+    for lane, alone in enumerate(batches):
+        for one, two in zip(jax.tree.leaves(jax.jit(slope)(alone)), jax.tree.leaves(mapped), strict=True):
+            np.testing.assert_allclose(one, two[lane], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_a_task_without_targets_leaves_its_head_alone(model, task):
     slope_of, params = loss_of(model)
