@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITE, FORMS, LINKS = "tests/algorithms/test_suite.py", "tests/algorithms/test_closed_forms.py", "tests/aggregation"
+HELD = "tests/algorithms/test_held_modules.py"
 EXPORTS, RUN = "tests/study/test_exporting.py", "tests/study/run"
 
 
@@ -347,8 +348,8 @@ MUTANTS = (
     Mutant(
         "SCAFFOLD: cohort for population",
         "algorithms/scaffold.py",
-        "total / state.population.astype(total.dtype)",
-        "total / aggregates['control'].weight[0].astype(total.dtype)",
+        "scaled(1 / state.population)",
+        "scaled(1 / aggregates['control'].weight)",
         SUITE,
         "scaffold and twin",
     ),
@@ -369,7 +370,7 @@ MUTANTS = (
         "scaffold",
     ),
     Mutant(
-        "FedDyn: sign of the memory", "algorithms/feddyn.py", "lambda h, total: h - (share", "lambda h, total: h + (share", FORMS, "feddyn"
+        "FedDyn: sign of the memory", "algorithms/feddyn.py", "lambda h, total: h - total", "lambda h, total: h + total", FORMS, "feddyn"
     ),
     Mutant("FedDyn: g_k not updated", "algorithms/feddyn.py", "g - state.alpha.astype(g.dtype) * delta", "g", FORMS, "feddyn"),
     Mutant("FedNova: the effective length forgotten", "algorithms/fednova.py", "update.scaled(path)", "update", FORMS, "fednova"),
@@ -510,6 +511,42 @@ MUTANTS = (
         "clock.version + feedback.applied.astype(jnp.int32)",
         "clock.version",
         "tests/engine/test_asynchronous.py",
+    ),
+    Mutant(
+        "holding: a client sees what it does not hold",
+        "engine/lanes.py",
+        "(work.modules.keep_held(own, queue.info.held[at]) if work.partly else own), own_links",
+        "own, own_links",
+        HELD,
+        "fedprox",
+    ),
+    Mutant(
+        "holding: a client sends what it does not hold",
+        "engine/lanes.py",
+        "channel.shared(work.modules, info.share) if work.partly else channel",
+        "channel",
+        HELD,
+        "fedavg-examples",
+    ),
+    Mutant(
+        "holding: sums are divided by everybody",
+        "core/algorithm.py",
+        "weights * self.holds.get(name, 1.0)",
+        "weights",
+        HELD,
+        "scaffold-examples or feddyn-uniform",
+    ),
+    Mutant("holding: predictions use more", "engine/tiles.py", "if modules is not None and tile.holds:", "if False:", HELD, "predictions"),
+    Mutant(
+        "holding: bytes of everybody", "engine/lanes.py", "totals.holders + held.astype(jnp.int32)", "totals.holders + 1", HELD, "bytes"
+    ),
+    Mutant(
+        "holding: each lane decides what to run",
+        "models/multimodal.py",
+        "lax.cond(_anywhere(content.present.any()),",
+        "lax.cond(content.present.any(),",
+        "tests/models/test_m3t.py",
+        "lanes_share",
     ),
 )
 
