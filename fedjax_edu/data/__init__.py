@@ -8,6 +8,7 @@ from fedjax_edu.data.population import Population
 from fedjax_edu.data.schema import Feature, Schema, Task
 from fedjax_edu.data.standardiser import Standardiser
 from fedjax_edu.data.summary import PopulationSummary
+from fedjax_edu.data.worlds import World, m3t_world
 
 __all__ = [
     "Feature",
@@ -17,10 +18,12 @@ __all__ = [
     "Schema",
     "Standardiser",
     "Task",
+    "World",
     "data_folder",
     "flip_labels",
     "load",
     "load_studies",
+    "m3t_world",
     "partition",
     "readers",
     "vocabulary",
