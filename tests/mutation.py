@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITE, FORMS, LINKS = "tests/algorithms/test_suite.py", "tests/algorithms/test_closed_forms.py", "tests/aggregation"
+WORLD = "tests/data/worlds"
 HELD = "tests/algorithms/test_held_modules.py"
 EXPORTS, RUN = "tests/study/test_exporting.py", "tests/study/run"
 
@@ -547,6 +548,20 @@ MUTANTS = (
         "lax.cond(content.present.any(),",
         "tests/models/test_m3t.py",
         "lanes_share",
+    ),
+    Mutant(
+        "world: what is old counts as fresh", "data/worlds/posterior.py", "kept[kept < 1]", "kept[kept < 0]", WORLD, "calibrated or normal"
+    ),
+    Mutant(
+        "world: all digits are as clear",
+        "data/worlds/contents.py",
+        "DIGIT_NOISE / quality)[..., None]",
+        "DIGIT_NOISE)[..., None]",
+        WORLD,
+        "likely",
+    ),
+    Mutant(
+        "world: an effect that nobody saw", "data/worlds/world.py", "mean = np.where(known, ", "mean = np.where(True, ", WORLD, "calibrated"
     ),
 )
 

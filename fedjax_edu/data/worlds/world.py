@@ -152,7 +152,7 @@ class _Knobs(NamedTuple):
 class _Institution(NamedTuple):
     abilities: np.ndarray
     rows: dict[str, Any]
-    facts: dict[str, np.ndarray]
+    facts: dict[str, Any]
 
 
 def _checked(lacking: Sequence[int], missing: float, quality: float, years: int, size_skew: float, *shares: float) -> _Knobs:
@@ -183,7 +183,7 @@ def _institution(random: np.random.Generator, median: int, knobs: _Knobs) -> _In
     effect = random.normal(size=2) * knobs.school_effect**0.5
     abilities = effect + random.normal(size=(size, 2)) * (1 - knobs.school_effect) ** 0.5
     lacks = random.permutation(len(MODALITIES))[: random.choice(knobs.lacking)]
-    facts: dict[str, np.ndarray] = {"effect": effect}
+    facts: dict[str, Any] = {"effect": effect}
     contents, present = {}, {}
     for number, (name, modality) in enumerate(MODALITIES.items()):
         quality, age = random.uniform(knobs.quality, 1), random.integers(knobs.years + 1)
