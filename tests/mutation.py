@@ -561,7 +561,7 @@ MUTANTS = (
         "likely",
     ),
     Mutant(
-        "world: an effect that nobody saw", "data/worlds/world.py", "mean = np.where(known, ", "mean = np.where(True, ", WORLD, "calibrated"
+        "world: an effect that nobody saw", "data/worlds/world.py", "mean = np.where(known, ", "mean = np.where(True, ", WORLD, "nothing"
     ),
 )
 

@@ -68,6 +68,13 @@ def test_best_predictions_are_calibrated(world, task):
     assert world.best(task, np.ones(len(rows), bool)) == pytest.approx(world.scores[task])
 
 
+def test_of_who_shows_nothing_the_mean_of_everybody_is_known(world):
+    nothing = ~np.any(list(world.population.arrays["present"].values()), axis=0)
+    assert nothing.sum() > 20
+    for task, mean in {"passed": 0.5, "score": 0.0, "grade": 2.0, "stays": 0.5}.items():
+        np.testing.assert_allclose(world.bayes[task][nothing], mean, atol=1e-5)
+
+
 def test_boosting_on_all_that_is_shown_stays_below(world):
     """Summaries of every modality, absent as NaN, with the qualities: half of the institutions teach, the other half test."""
     arrays = world.population.arrays
