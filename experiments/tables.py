@@ -1,6 +1,6 @@
 """The flags that describe a user's own table."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from absl import flags
@@ -20,11 +20,11 @@ _GROUP = flags.DEFINE_multi_string(
 _ENCODING = flags.DEFINE_string("encoding", "utf-8", "Of the file.")
 
 
-def population(*, say: bool = True) -> fe.data.Population | None:
+def population(say: Callable[[str], object] = print) -> fe.data.Population | None:
     """The population that the flags describe; None without a table.
 
     Args:
-        say: print what became of the columns.
+        say: told what became of the columns.
 
     Raises:
         ConfigError: a flag is missing or cannot be read, or describes a table that is not given.
@@ -47,7 +47,7 @@ def population(*, say: bool = True) -> fe.data.Population | None:
         classroom=_CLASSROOM.value or None,
         groups=_pairs(_GROUP, [given.partition(":") for given in _GROUP.value]),
         encoding=_ENCODING.value,
-        say=print if say else None,
+        say=say,
     )
 
 

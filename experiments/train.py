@@ -28,11 +28,14 @@ def train(config: fe.study.SchoolsConfig) -> None:
     trackers = [fe.study.TRACKERS[name]() for name in _TRACKERS.value]
     if _CONSOLE.value == "json":
         trackers.append(fe.study.json_lines())
+    said: list[str] = []
+    population = tables.population(say=said.append)
     fe.study.run_schools(
         config,
         _WORKDIR.value or run_folder(),
         None if _CONSOLE.value == "progress" else Console(quiet=True),
-        population=tables.population(say=_CONSOLE.value == "progress"),
+        population=population,
+        preface=said,
         profiled=_PROFILE.value,
         trackers=trackers,
         overwrite=_OVERWRITE.value,

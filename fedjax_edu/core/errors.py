@@ -59,15 +59,15 @@ def require(work: str, extra: str | None, *packages: str) -> None:
     Raises:
         MissingDependencyError: the first that is missing, with the pip command.
 
-    >>> require("the study", "study", "numpy", "absent")
+    >>> require("it", "tpu", "numpy", "absent")
     Traceback (most recent call last):
     ...
-    fedjax_edu.core.errors.MissingDependencyError: absent: not installed, and the study needs it; pip install "fedjax_edu[study]"
+    fedjax_edu.core.errors.MissingDependencyError: absent: not installed; it needs it: pip install "fedjax_edu[tpu]", in a clone -e ".[tpu]"
     """
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            wanted = package if extra is None else f'"fedjax_edu[{extra}]"'
-            raise MissingDependencyError(f"{package}: not installed, and {work} needs it; pip install {wanted}")
+            wanted = package if extra is None else f'"fedjax_edu[{extra}]", in a clone -e ".[{extra}]"'
+            raise MissingDependencyError(f"{package}: not installed; {work} needs it: pip install {wanted}")
 
 
 class ConfigError(ArgumentError):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.trees import Tree, named_leaves, path_name
 
-Selector = str | Sequence[str] | EllipsisType | None
+Selector = str | Sequence[str | EllipsisType] | EllipsisType | None
 KINDS = ("shared", "personal", "frozen")
 NO_MODULE = -1
 
@@ -139,7 +139,7 @@ class Modules:
 def assign(params: Tree, *, shared: Selector = None, personal: Selector = None, frozen: Selector = None) -> Modules:
     """Names the modules of a model and says which are shared, personal and frozen.
 
-    A selector is a dotted path (``"heads.dropout"`` takes every leaf below it), several of them, or ``...`` for all
+    A selector is a dotted path (``"heads.dropout"`` takes every leaf below it), several of them, or ``...``, also among them, for all
     leaves that no path takes. Each path becomes one module; where paths are nested, the longest wins. Leaves that
     nothing takes are grouped by their first key and are shared, unless `shared` was given: then they are an error.
 
@@ -159,10 +159,12 @@ def assign(params: Tree, *, shared: Selector = None, personal: Selector = None, 
     >>> modules = assign(params, personal="heads")
     >>> modules.names, modules.kinds
     (('heads', 'encoder'), ('personal', 'shared'))
+    >>> assign(params, shared=["heads.math", "heads.read", ...]).names
+    ('heads.math', 'heads.read', 'encoder')
     """
     selectors = {"shared": shared, "personal": personal, "frozen": frozen}
     kind_of = _kind_of_paths(selectors)
-    rest = [kind for kind, selector in selectors.items() if selector is ...]
+    rest = [kind for kind, selector in selectors.items() if selector is ... or (isinstance(selector, list | tuple) and ... in selector)]
     if len(rest) > 1:
         raise ArgumentError(", ".join(rest), "...", "give the ellipsis to one of them")
     default = rest[0] if rest else ("shared" if shared is None else None)
@@ -193,10 +195,14 @@ def _kind_of_paths(selectors: dict[str, Selector]) -> dict[str, str]:
     for kind, selector in selectors.items():
         if selector is None or selector is ...:
             continue
-        paths = (selector,) if isinstance(selector, str) else selector
-        if not isinstance(paths, Sequence) or not all(isinstance(path, str) for path in paths):
-            raise ArgumentError(kind, selector, "use a dotted path, a sequence of them, or `...`")
-        for path in paths:
+        remedy = "use a dotted path, a sequence of them, or `...`"
+        if not isinstance(selector, Sequence):
+            raise ArgumentError(kind, selector, remedy)
+        for path in (selector,) if isinstance(selector, str) else selector:
+            if path is ...:
+                continue
+            if not isinstance(path, str):
+                raise ArgumentError(kind, selector, remedy)
             if path in kind_of:
                 raise ArgumentError(", ".join(dict.fromkeys((kind_of[path], kind))), path, "name each path once")
             kind_of[path] = kind

@@ -183,7 +183,11 @@ def _feature(name: str, values: "pd.Series", kind: str | None) -> Feature:
     if kind not in GROUP_OF:
         raise ArgumentError(f"inputs.{name}", kind, f"use one of {', '.join(GROUP_OF)}")
     if kind == "number" and (strange := values[values.notna() & np.isnan(as_numbers(values))]).size:
-        raise DataError(f"inputs.{name}", f"{strange.iloc[0]!r} in row {strange.index[0]}", "use numbers, or call it a category or a text")
+        raise DataError(
+            f"inputs.{name}",
+            f"{strange.iloc[0]!r} in row {strange.index[0]}",
+            "leave the cell empty where nothing is known, or call it a category or a text",
+        )
     if kind == "number":
         check_digits(f"inputs.{name}", values)
     return Feature(name, kind, levels=_levels(values) if kind == "category" else ())  # type: ignore[arg-type]
@@ -234,8 +238,9 @@ def _useless(name: str, values: "pd.Series") -> str | None:
 
 def _counts_rows(known: "pd.Series") -> bool:
     numbers = as_numbers(known)
-    if np.isfinite(numbers).all():
-        return bool(np.ptp(numbers) < 2 * len(numbers))  # consecutive, more or less
+    numbers = numbers[np.isfinite(numbers)]
+    if len(numbers) > len(known) / 2:
+        return bool((numbers == numbers.round()).all() and np.ptp(numbers) < 2 * len(known))  # consecutive, more or less
     return not as_words(known).str.contains(r"\s", regex=True).any()  # a single token in every row
 
 

@@ -42,7 +42,7 @@ def match_frame(frame: "pd.DataFrame", schema: Schema, read: tuple[Feature, ...]
     (array([ 1, -1], dtype=int32), array([False,  True]), {'sex': ('x',)})
     """
     if len(schema.studies) > 1:
-        raise ArgumentError("table", "a table", f"pass a Population: the model joins the studies {', '.join(schema.studies)}")
+        raise ArgumentError("table", "a table", f"pass a Population, in a script: the model joins the studies {', '.join(schema.studies)}")
     wanted = Schema(schema.client, read, ())
     there = [feature for feature in wanted.features if feature.name in frame.columns]
     _refuse("table", [f"{feature.name}: {NESTED}" for feature in there if nested(frame[feature.name])])

@@ -1,6 +1,6 @@
 """From rows of a table to a population: codes for words, masks for what is missing, rows grouped by client."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,18 +90,27 @@ def describe(population: Population, left_out: Mapping[str, str]) -> str:
     present = population.arrays["present"]
     rows = [("client", schema.client, f"{population.num_clients:,} clients, {population.num_examples:,} rows")]
     for feature in schema.features:
-        detail = {
-            "number": "",
-            "category": f"{len(feature.levels)} levels",
-            "text": f"{len(population.texts.get(feature.name, ())):,} distinct",
-        }[feature.kind]
-        rows.append((feature.kind, feature.name, ", ".join(filter(None, [detail, _missing(present[feature.name])]))))
+        words = feature.levels or population.texts.get(feature.name, ())
+        detail = {"number": "", "category": f"{len(words)} levels", "text": f"{len(words):,} distinct"}[feature.kind]
+        rows.append(
+            (feature.kind, feature.name, ", ".join(filter(None, [detail, _missing(present[feature.name]), _nearly_numbers(words)])))
+        )
     for task in schema.tasks:
         meaning = f"1 is {task.levels[1]!r}" if task.levels and task.levels != ("0", "1") else ""
         rows.append((f"task, {task.kind}", task.name, ", ".join(filter(None, [meaning, _missing(present[task.name])]))))
     rows += [("left out", name, reason) for name, reason in left_out.items()]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(f"{kind:<{widths[0]}}  {name:<{widths[1]}}  {detail}".rstrip() for kind, name, detail in rows)
+
+
+def _nearly_numbers(words: Sequence[str]) -> str:
+    """Says so where words were numbers but for a few, such as a mark for what is missing."""
+    import pandas as pd
+
+    strange = np.isnan(as_numbers(pd.Series(words, dtype="object")))
+    if not 0 < strange.sum() < len(words) / 2:
+        return ""
+    return f"a number but for {words[int(np.argmax(strange))]!r}: leave such cells empty if they stand for nothing"
 
 
 def _missing(present: np.ndarray) -> str:

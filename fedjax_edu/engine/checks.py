@@ -85,7 +85,9 @@ def check_holders(population: Population, modules: Modules) -> None:
     """Checks that the modules that a population says it holds are those of the model."""
     unknown = sorted(set(population.holds) - set(modules.names))
     if unknown:
-        raise ArgumentError("population.holds", unknown, f"name modules of the model: {', '.join(modules.names)}")
+        own = f"fe.modules.assign(params, shared=[{unknown[0]!r}, ...])"
+        remedy = f"name modules of the model, {', '.join(modules.names)}, or make it one: {own}"
+        raise ArgumentError("population.holds", unknown, remedy)
 
 
 def check_params(params: Tree, population: Population) -> None:

@@ -103,8 +103,10 @@ def modules_of(entries: Iterable[Entry], kind_of: Callable[[Entry], str] | None 
             frozen, what is not shareable personal, all else shared.
 
     Raises:
-        ArgumentError: a module of two kinds, or another kind.
+        ArgumentError: a module of two kinds, or another kind; a model in place of its registry.
     """
+    if isinstance(entries, nnx.Module):
+        raise ArgumentError("entries", type(entries).__name__, "pass registry(model)")
     entries = list(entries)
     kinds: dict[str, str] = {}
     for entry in entries:

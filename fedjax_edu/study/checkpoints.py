@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ FORMAT = 1  # of what lies in a checkpoint; a program reads its own and older on
 TRASH = "deleted"
 TRIES = 5
 _SHOWN = 3  # differences that a message names
+_DIGEST = re.compile("[0-9a-f]{16}")
 
 
 class Checkpoints:
@@ -250,12 +252,13 @@ def check_path(folder: Path) -> Path:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """What two descriptions do not share, in words; empty where they are alike.
+    """What two descriptions do not share, in words, digests last; empty where they are alike.
 
     >>> differences({"a": 1, "b": 2}, {"a": 3, "c": 4})
     'a was 1 and is 3; b was 2 and is missing; c was missing and is 4'
     """
     names = [name for name in {**there, **here} if there.get(name, _MISSING) != here.get(name, _MISSING)]
+    names.sort(key=lambda name: bool(_DIGEST.fullmatch(str(here.get(name)))))
     words = [f"{name} was {there.get(name, _MISSING)} and is {here.get(name, _MISSING)}" for name in names[:_SHOWN]]
     return "; ".join([*words, f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else words)
 

@@ -44,6 +44,13 @@ class ExportedModel:
         if self.network is not None:
             check_tensors("model", specs(self.params), specs(self.network.params))
 
+    def __repr__(self) -> str:
+        numbers = sum(leaf.size for _, leaf in named_leaves(self.params))
+        if self.network is None:
+            return f"ExportedModel(parameters alone: {numbers:,} numbers)"
+        tasks = ", ".join(task.name for task in self.network.encoding.schema.tasks)
+        return f"ExportedModel({numbers:,} numbers; reads {', '.join(feature.name for feature in self.network.features)}; predicts {tasks})"
+
     @property
     def schema(self) -> Schema | None:
         """Of the table that it was trained on."""

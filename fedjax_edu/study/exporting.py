@@ -28,6 +28,7 @@ from fedjax_edu.study.run_folder import to_json
 VERSION = 1
 FORMAT = "fedjax_edu model"
 CONFIG, TENSORS, SCHEMA, SCALES = "config.json", "model.safetensors", "schema.json", "scaling.json"
+MODEL = "model"  # the folder of a run that its model is in
 DAMAGED = "copy the folder once more, or export the model again"
 
 Value = TypeVar("Value")
@@ -99,7 +100,11 @@ def load_model(folder: str | os.PathLike[str]) -> ExportedModel:
     require("a model", "study", "safetensors")
     place = _path(folder)
     if not place.is_dir():
-        raise ArgumentError("folder", str(folder), "name the folder of an exported model")
+        raise ArgumentError(
+            "folder", str(folder), f"name the folder of an exported model; a run leaves one in WORKDIR/{MODEL} when it ends"
+        )
+    if (place / MODEL / CONFIG).is_file() and not (place / TENSORS).exists():
+        raise ArgumentError("folder", str(folder), f"name {place / MODEL}: this is the folder of its run")
     config = _json(place / CONFIG)
     _check_format(place / CONFIG, config)
     tensors, described = _read_tensors(place / TENSORS, config), config["tensors"]

@@ -170,7 +170,7 @@ class Run:
 
     def _refuse(self, where: str, found: Any) -> None:
         found = found if isinstance(found, dict) else {}
-        remedy = f"name another folder, or start the run as it was: {differences(found, self._identity)}"
+        remedy = f"name another folder, overwrite this one, or start the run as it was: {differences(found, self._identity)}"
         raise CheckpointError("workdir", f"{self.folder.path}, where {where} is of another run", remedy)
 
     def _begin(self, checkpoints: Checkpoints) -> State:

@@ -14,7 +14,7 @@ from fedjax_edu.study import baselines, plots, report
 from fedjax_edu.study.card import CardFacts
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.console import Logged, Printer, standard_output
-from fedjax_edu.study.exporting import check_folder, export
+from fedjax_edu.study.exporting import MODEL, check_folder, export
 from fedjax_edu.study.identity import digest
 from fedjax_edu.study.predictions import PREDICTIONS, Arrays, Predictions
 from fedjax_edu.study.processes import is_first
@@ -29,7 +29,6 @@ from fedjax_edu.study.stopping import Requests, leave, stoppable
 from fedjax_edu.study.tracking import Tracker
 from fedjax_edu.study.training import Personalised, Trained, Trainer
 
-MODEL = "model"  # the folder of the model that a run leaves
 FIGURES = tuple(f"{name}.{suffix}" for name in ("learning_curve", "schools") for suffix in ("png", "pdf", "svg"))
 WRITTEN = ("config.json", "versions.json", "schema.json", "scaling.json", "final.json", "metrics.parquet", "profile")
 RESULTS = (*WRITTEN, PREDICTIONS, MODEL, *FIGURES)
@@ -41,6 +40,7 @@ def run_schools(
     console: Printer | None = None,
     *,
     population: Population | None = None,
+    preface: Sequence[str] = (),
     profiled: bool = False,
     trackers: Sequence[Tracker] = (),
     overwrite: bool = False,
@@ -57,6 +57,7 @@ def run_schools(
         workdir: the run folder; created where it is missing.
         console: where progress and tables go; None is standard output.
         population: made from tables; None loads the studies that the configuration names.
+        preface: what is printed first, such as how a table was read.
         profiled: first say where the time of a round goes, and leave a trace in the folder ``profile``.
         trackers: where else records of rounds go.
         overwrite: remove what the folder has of a run, this one or another.
@@ -78,8 +79,15 @@ def run_schools(
     with folder.locked(), stoppable(console) as requests:
         population = population_of(config) if population is None else population
         data = prepare(population, config.fold, config.seed, validation=config.validation)
+        for text in preface:
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
         console.print(_describe(data), highlight=False)
         trainer = Trainer(data, config)
+        if unread := set(data.encoding.schema.features) - set(trainer.network.features):
+            names = ", ".join(sorted(feature.name for feature in unread))
+            console.print(
+                f"The network reads no texts, so without {names}; config.model.texts of a multi-modal one reads them.", markup=False
+            )
         engine, start = trainer.federation()
 
         def score(state: State) -> dict[str, float]:
@@ -88,7 +96,8 @@ def run_schools(
 
         columns = {feature.name: " ".join((feature.kind, *feature.levels)) for feature in data.encoding.schema.features}
         told = {name: value for name, value in dataclasses.asdict(config).items() if name != "saving"}
-        told |= {"inputs": columns, "rows": digest(population)}  # those of the tests too, on which its scores depend
+        kinds = {task.name: task.kind for task in data.encoding.schema.tasks}
+        told |= {"inputs": columns, "targets": kinds, "rows": digest(population)}  # those of the tests too, on which its scores depend
         run = Run(
             engine,
             trainer.network.params,

@@ -141,7 +141,7 @@ def test_predictions_use_what_a_client_holds():
 def test_holders_of_a_module_that_the_model_lacks():
     problem = Linear()
     population = problem.population().holding({"tail": HOLDERS})
-    with pytest.raises(fe.errors.ArgumentError, match="name modules of the model: head, layer"):
+    with pytest.raises(fe.errors.ArgumentError, match="name modules of the model, head, layer, or make it one"):
         train(ALGORITHMS[0], population, problem.loss, problem.params)
     with pytest.raises(fe.errors.DataError, match="one boolean, or one number from 0 on, for each of the 12 clients"):
         problem.population().holding({"head": HOLDERS[:3]})

@@ -196,3 +196,11 @@ def test_split_of_other_parameters_names_the_difference():
         modules.split({**TREES["dict"], "extra": array(1)})
     with pytest.raises(ArgumentError, match="head"):
         modules.split({key: value for key, value in TREES["dict"].items() if key != "head"})
+
+
+def test_an_ellipsis_among_paths_takes_the_rest():
+    params = {"encoders": {"image": 0.0, "text": 0.0}, "heads": 0.0}
+    modules = assign(params, shared=["encoders.image", ...], frozen="heads")
+    assert dict(zip(modules.names, modules.kinds, strict=True)) == {"encoders.image": "shared", "heads": "frozen", "encoders": "shared"}
+    with pytest.raises(ArgumentError, match="give the ellipsis to one of them"):
+        assign(params, shared=["encoders.image", ...], personal=...)

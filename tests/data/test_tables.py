@@ -64,6 +64,23 @@ def test_rows_go_to_their_client_in_the_order_of_the_table(frame, population):
     assert population.ids.tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        ([f"{row / 7:.3f}" for row in range(ROWS * 3 - 1)] + ["-"], "a number but for '-': leave such cells empty"),
+        (["1", "2", "n.b."] * ROWS, "a number but for 'n.b.'"),
+        (["low", "1"] * (ROWS // 2 * 3), ""),
+        (["1", "2", "3"] * ROWS, ""),
+    ],
+)
+def test_numbers_with_a_stray_mark_are_told(frame, column, told):
+    said = []
+    long = pd.concat([frame] * 3, ignore_index=True).assign(prior=column)
+    make(long, inputs=["prior"], say=said.append)
+    (line,) = (line for line in said[0].splitlines() if "prior" in line)
+    assert told in line if told else "a number but" not in line
+
+
 def test_types_are_seen_and_useless_columns_left_out(frame):
     said = []
     schema = make(frame, say=said.append).schema

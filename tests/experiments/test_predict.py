@@ -26,6 +26,7 @@ def trained(tmp_path_factory):
             "school": [f"School {number}" for number in rng.integers(0, 10, 300)],
             "before": 500 + 40 * ability,
             "sex": rng.choice(["f", "m"], 300),
+            "prior": [f"{value:.2f}" if row % 30 else "-" for row, value in enumerate(ability)],
             "passed": np.where(ability + rng.normal(size=300) > 0, "yes", "no"),
             "score": 50 + 10 * ability + rng.normal(size=300),
         }
@@ -53,6 +54,13 @@ def test_predictions_of_held_out_rows_score_what_training_says(trained):
     passed, score = table["passed"][order] == "yes", table["score"].astype(np.float32)[order].astype(float)
     assert roc_auc_score(passed, found["passed probability"][order]) == scores["passed"]["held_out"]["federated"]["score"]
     assert r2_score(score, found["score"][order]) == scores["score"]["held_out"]["federated"]["score"]
+
+
+def test_the_log_says_how_columns_are_taken_and_which_are_not_read(trained):
+    log = (trained / "run" / "log.txt").read_text()
+    assert log.startswith("client")
+    assert "a number but for '-': leave such cells empty if they stand for nothing" in log
+    assert "The network reads no texts, so without prior; config.model.texts of a multi-modal one reads them." in " ".join(log.split())
 
 
 def _held_out(table):

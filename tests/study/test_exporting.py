@@ -290,7 +290,7 @@ def test_a_study_alone_is_matched_by_name(joined, studies):
 
 def test_a_joined_model_refuses_tables_and_other_studies(joined, population):
     _, model = joined
-    with pytest.raises(fe.errors.ArgumentError, match=r"^table: got a table; pass a Population: .*hsb, star"):
+    with pytest.raises(fe.errors.ArgumentError, match=r"^table: got a table; pass a Population, in a script: .*hsb, star"):
         predict(model, {"hsb.before": [1.0]})
     with pytest.raises(fe.errors.DataError, match=r"^population: .*the study '': not known"):
         predict(model, population)
@@ -497,6 +497,16 @@ def test_a_folder_that_is_not_whole_is_refused(copy, damage, message):
     damage(copy)
     with pytest.raises(fe.errors.ArgumentError, match=message):
         fe.load_model(copy)
+
+
+def test_the_folder_of_a_run_is_told_from_that_of_its_model(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "run" / "model")
+    with pytest.raises(fe.errors.ArgumentError, match=r"run/model: this is the folder of its run"):
+        fe.load_model(tmp_path / "run")
+
+
+def test_a_model_says_in_a_line_what_it_is(model):
+    assert re.fullmatch(r"ExportedModel\([\d,]+ numbers; reads before, sex, track; predicts passed, score\)", repr(model))
 
 
 def test_an_edited_card_is_no_damage(copy, table):
