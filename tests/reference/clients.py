@@ -14,7 +14,7 @@ def client_info(modules: int, *, id_: int = 3, examples: int = 1, steps: int = 1
         id=jnp.uint32(id_),
         examples=jnp.int32(examples),
         steps=jnp.full(1, steps, jnp.int32),
-        held=jnp.ones(modules, bool),
+        share=jnp.ones(modules),
         attributes={},
         position=jnp.int32(0),
         staleness=jnp.int32(0),
