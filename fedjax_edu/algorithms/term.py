@@ -83,7 +83,7 @@ def term(
     def apply(state: TermState, aggregates: Aggregates, key: jax.Array) -> tuple[TermState, dict[str, jax.Array]]:
         moved, observed = base.apply(state, aggregates, key)
         mean = aggregates["tilted"].mean()["tilted risk"]  # of e^(t (F - risk))
-        mean = jnp.where(mean > 0, mean, 1)
+        mean = jnp.where((mean > 0) & (jnp.max(aggregates["update"].weight) > 0), mean, 1)  # nobody may be trusted
         flat = state.tilt == 0
         found = state.risk + jnp.log(mean) / jnp.where(flat, 1, state.tilt)
         return moved._replace(risk=found), observed | {"tilted_risk": jnp.where(flat, jnp.nan, found)}

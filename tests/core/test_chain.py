@@ -34,7 +34,7 @@ def recording(name: str, place: str, calls: list, factor: float = 1.0) -> Link:
     return Link(
         name=name,
         place=place,
-        init_server=lambda params, meta: f"{name} server of {int(meta.total('uniform'))}",
+        init_server=lambda params, meta: f"{name} server of {int(meta.total('uniform')[0])}",
         init_client=lambda params, info: f"{name} client {int(info.id)}",
         client=client,
         server=server,
