@@ -145,9 +145,12 @@ class Aggregate(NamedTuple):
     modules: Modules
 
     def scaled(self, factor: jax.Array) -> "Aggregate":
-        """The sum with each module multiplied by its factor ([modules])."""
-        total = jax.tree.map(lambda leaf, owner: leaf * factor[owner].astype(leaf.dtype), self.total, self.modules.owners(self.total))
-        return self._replace(total=total)
+        """The sum with each module multiplied by its factor ([modules]); 0 for a module that nobody contributed to."""
+
+        def times(leaf: jax.Array, owner: int) -> jax.Array:
+            return jnp.where(self.weight[owner] > 0, leaf * factor[owner].astype(leaf.dtype), jnp.zeros_like(leaf))
+
+        return self._replace(total=jax.tree.map(times, self.total, self.modules.owners(self.total)))
 
     def mean(self) -> Tree:
         """Weighted mean; 0 for a module that nobody contributed to."""
