@@ -33,14 +33,15 @@ __all__ = [
     "load_model",
     "models",
     "modules",
+    "personalization",
     "study",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports ``models``, ``study`` and what exports a model when they are first used: they need Flax and the study's tables."""
+    """Imports what needs Flax, SciPy or the study's tables when it is first used."""
     if name in ("export", "load_model"):
         return getattr(importlib.import_module("fedjax_edu.study"), name)
-    if name in ("models", "study"):
+    if name in ("models", "personalization", "study"):
         return importlib.import_module(f"fedjax_edu.{name}")
     raise AttributeError(f"module 'fedjax_edu' has no attribute {name!r}")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_edu.core.algorithm import Channel
-from fedjax_edu.core.errors import ArgumentError, check_positive
+from fedjax_edu.core.errors import check_flag, check_positive
 from fedjax_edu.core.link import Context, Link, Sent
 from fedjax_edu.core.trees import Tree, float_dtype, global_norm
 
@@ -41,8 +41,7 @@ def clip(norm: float, per_module: bool = False) -> Link:
     per-layer clipping. We differ: layers are modules, all with the same bound.
     """
     norm = check_positive("norm", norm)
-    if not isinstance(per_module, bool):
-        raise ArgumentError("per_module", per_module, "use True or False")
+    check_flag("per_module", per_module)
 
     def client(server: Any, state: Any, channels: dict[str, Channel], context: Context) -> Sent:
         clipped, norms, scaled = {}, [], []

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fedjax_edu.core.algorithm import WEIGHTINGS
-from fedjax_edu.core.errors import ArgumentError, check_number, check_positive
+from fedjax_edu.core.algorithm import WEIGHTINGS, Meta
+from fedjax_edu.core.errors import ArgumentError, check_number, check_positive, shown
 from fedjax_edu.core.local import LocalTraining
+from fedjax_edu.core.modules import Modules
 from fedjax_edu.core.trees import named_leaves
 
 
@@ -31,6 +32,22 @@ def check_local(argument: str, local: Any) -> None:
     """Makes sure that local work is described as such."""
     if not isinstance(local, LocalTraining):
         raise ArgumentError(argument, local, "use fe.LocalTraining(epochs=1, batch_size=20)")
+
+
+def check_all_shared(modules: Modules) -> None:
+    """Makes sure that no module is personal, for algorithms whose clients have models of their own besides the federation's."""
+    if modules.has("personal"):
+        raise ArgumentError("modules", modules.kinds, "share all modules that are trained: each client has a second copy of them")
+
+
+def check_attribute(argument: str, name: str, meta: Meta) -> np.ndarray:
+    """A client attribute that counts or numbers something: integers [clients], none negative."""
+    if name not in meta.attributes:
+        raise ArgumentError(argument, name, f"name a client attribute: {', '.join(sorted(meta.attributes)) or 'there are none'}")
+    values = meta.attributes[name]
+    if values.ndim != 1 or values.dtype.kind not in "iu" or np.any(values < 0):
+        raise ArgumentError(argument, f"{name}: {shown(values)}", "use an attribute of one integer a client, 0 or more")
+    return values
 
 
 def check_optimizer(argument: str, optimizer: Any) -> None:

@@ -21,11 +21,13 @@ class Meta(NamedTuple):
         sizes: int [clients], examples of each client of the population; those without any never take part.
         modules: the model's modules.
         holds: by module, what clients' parts in it are multiplied by, [clients]; 1 for modules that are not named.
+        attributes: static client attributes by name, [clients, ...].
     """
 
     sizes: np.ndarray
     modules: Modules
     holds: Mapping[str, np.ndarray] = MappingProxyType({})
+    attributes: Mapping[str, np.ndarray] = MappingProxyType({})
 
     def total(self, weighting: str) -> np.ndarray:
         """[modules], sum of the clients' weights: how many have examples, or their examples, times their parts in each module.

@@ -141,6 +141,35 @@ def check_number(argument: str, value: object, *, at_least: int | float = -math.
     return number
 
 
+def check_share(argument: str, value: object) -> float:
+    """A number from 0 to 1, as a Python float.
+
+    Raises:
+        ArgumentError: a boolean, anything that is not a number, or a number outside [0, 1].
+
+    >>> check_share("overlap", 1)
+    1.0
+    """
+    number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
+    if not 0 <= number <= 1:
+        raise ArgumentError(argument, value, "use a number from 0 to 1")
+    return number
+
+
+def check_flag(argument: str, value: object) -> bool:
+    """A switch.
+
+    Raises:
+        ArgumentError: neither True nor False.
+
+    >>> check_flag("per_module", True)
+    True
+    """
+    if not isinstance(value, bool):
+        raise ArgumentError(argument, value, "use True or False")
+    return value
+
+
 def _reads_as_value(text: str) -> bool:
     try:
         float(text)

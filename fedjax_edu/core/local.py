@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fedjax_edu.core.errors import ArgumentError, check_integer
+from fedjax_edu.core.errors import ArgumentError, check_flag, check_integer
 from fedjax_edu.core.trees import Tree
 
 
@@ -41,8 +41,7 @@ class LocalTraining:
         for name in ("epochs", "steps", "batch_size"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, check_integer(name, getattr(self, name)))
-        if not isinstance(self.shuffle, bool):
-            raise ArgumentError("shuffle", self.shuffle, "use True or False")
+        check_flag("shuffle", self.shuffle)
 
     def steps_of(self, examples: np.ndarray) -> np.ndarray:
         """Local steps of clients with so many `examples`; 0 for a client without any."""

@@ -124,12 +124,16 @@ class Modules:
 
         Zeros by ``where``, so that not even a NaN of such a module comes through.
         """
+        return self.select_held(held, tree, jax.tree.map(jnp.zeros_like, tree))
 
-        def keep(leaf: jax.Array, owner: int) -> jax.Array:
+    def select_held(self, held: jax.Array, new: Tree, old: Tree) -> Tree:
+        """`new` where a module is held (bool [modules]) and where there is none, `old` elsewhere; frozen modules are those of `new`."""
+
+        def select(new: jax.Array, old: jax.Array, owner: int) -> jax.Array:
             whole = owner == NO_MODULE or self.kinds[owner] == "frozen"
-            return leaf if whole else jnp.where(held[owner], leaf, jnp.zeros_like(leaf))
+            return new if whole else jnp.where(held[owner], new, old)
 
-        return jax.tree.map(keep, tree, self.owners_of_like(tree))
+        return jax.tree.map(select, new, old, self.owners_of_like(new))
 
     def has(self, kind: str) -> bool:
         """Whether any module is of this kind."""

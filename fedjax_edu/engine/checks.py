@@ -139,13 +139,6 @@ def check_losses(algorithm: Algorithm, params: Tree, population: Population, lon
     return names
 
 
-def check_flag(argument: str, value: Any) -> bool:
-    """Checks a switch."""
-    if not isinstance(value, bool):
-        raise ArgumentError(argument, value, "use True or False")
-    return value
-
-
 def check_form(state: State, form: State) -> None:
     """Checks that a state has the leaves, shapes and dtypes of this engine's states."""
 

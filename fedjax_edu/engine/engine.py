@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from fedjax_edu.core import trees
 from fedjax_edu.core.algorithm import Algorithm, Meta, Stage
 from fedjax_edu.core.chain import Chain
-from fedjax_edu.core.errors import ArgumentError, check_integer
+from fedjax_edu.core.errors import ArgumentError, check_flag, check_integer
 from fedjax_edu.core.keys import Purpose, check_seed, fold
 from fedjax_edu.core.link import Link
 from fedjax_edu.core.modules import Modules, assign
@@ -33,6 +33,7 @@ from fedjax_edu.engine.tuning import choose
 
 TILES_AT_ONCE = 16
 CLIENTS_AT_ONCE = 4096
+MODELS = ("personal", "global")
 
 
 class Engine:
@@ -86,8 +87,8 @@ class Engine:
         processes.check_alike("population", (population.offsets, population.ids, population.attributes), whole, self.layout.mesh)
         self._modules = modules
         self._longest = int(population.sizes.max())
-        self._measured = checks.check_flag("measure_after", measure_after)
-        self._report_rejected = checks.check_flag("report_rejected", report_rejected)
+        self._measured = check_flag("measure_after", measure_after)
+        self._report_rejected = check_flag("report_rejected", report_rejected)
         self._x64 = trees.float_dtype() == jnp.float64
         self._replicated = NamedSharding(self.layout.mesh, PartitionSpec())
         self._stream = self._open_stream()
@@ -148,7 +149,7 @@ class Engine:
         if not jax.tree.leaves((split.shared, split.personal)):
             raise ArgumentError("modules", modules.kinds, "leave at least one module shared or personal: there is nothing to train")
         checks.check_holders(self.population, modules)
-        meta = Meta(self.population.sizes, modules, self.population.holds)
+        meta = Meta(self.population.sizes, modules, self.population.holds, self.population.attributes)
         infos = resident.infos(clients, jnp.zeros_like(clients), 0, len(self._algorithm.stages[0].phases), modules)
         return State(
             round=jnp.int32(0),
@@ -198,49 +199,55 @@ class Engine:
             if not left:
                 return
 
-    def evaluate(self, state: State, population: Population) -> Evaluation:
-        """Weighted means of losses and metrics, overall and per client; clients never seen use the federation's modules.
+    def evaluate(self, state: State, population: Population, which: str = "personal") -> Evaluation:
+        """Weighted means of losses and metrics, overall and per client.
 
         Args:
             state: the state whose parameters are used.
-            population: any clients with the same leaves; known ids use their personal modules.
+            population: any clients with the same leaves.
+            which: the models of clients: ``"personal"``, those of clients that the engine knows are their own, where the algorithm
+                gives them any, and the federation's elsewhere; ``"global"``, the federation's.
 
         Returns:
             An :class:`~fedjax_edu.engine.Evaluation`.
         """
-        self._check(state)
-        checks.check_like(population, self.population)
-        checks.check_holders(population, self._assigned(state.params))
-        static = (self._algorithm.model, self._algorithm.loss, processes.own(self.layout.mesh), self._assigned(state.params))
-        server, clients, key = processes.here((state.server, state.clients, state.key), self.layout.mesh)
-        key, found = fold(key, Purpose.EVALUATE), []
+        models, server, clients = self._models(state, population, which)
+        key, found = fold(processes.here(state.key, self.layout.mesh), Purpose.EVALUATE), []
         for arrays, cut, count, start in self._tiled(population):
-            report = evaluation.losses(*static, server, clients, arrays, cut, key)
+            report = evaluation.losses(models, self._algorithm.loss, server, clients, arrays, cut, key)
             found.append(jax.tree.map(lambda leaf, count=count: np.asarray(leaf).reshape(-1)[:count], (report, start + cut.client)))
         report, owners = self._together(population, found)
         return evaluation.summarise(report, owners, population.num_clients)
 
-    def predict(self, state: State, population: Population, fn: Callable[..., Any]) -> Any:
+    def predict(self, state: State, population: Population, fn: Callable[..., Any], which: str = "personal") -> Any:
         """Outputs of a model for every row of a population.
 
         Args:
-            state: the state whose parameters are used; clients that it knows use their personal modules.
+            state: the state whose parameters are used.
             population: any clients with the same leaves.
             fn: ``(params, batch) -> pytree of [B, ...]``.
+            which: as for :meth:`evaluate`.
 
         Returns:
             NumPy arrays [N, ...] in the population's row order.
         """
-        self._check(state)
-        checks.check_like(population, self.population)
-        checks.check_holders(population, self._assigned(state.params))
         checks.check_function(fn)
-        static = (self._algorithm.model, fn, processes.own(self.layout.mesh), self._assigned(state.params))
-        server, clients = processes.here((state.server, state.clients), self.layout.mesh)
+        models, server, clients = self._models(state, population, which)
         outputs = []
         for arrays, cut, _, _ in self._tiled(population):
-            outputs.append(evaluation.in_row_order(evaluation.predictions(*static, server, clients, arrays, cut), cut))
+            outputs.append(evaluation.in_row_order(evaluation.predictions(models, fn, server, clients, arrays, cut), cut))
         return self._together(population, outputs)
+
+    def _models(self, state: State, population: Population, which: str) -> tuple[tiles.Models, Any, Tree]:
+        """How the clients of a population come to their models, and the server's and the clients' states on this process's devices."""
+        if which not in MODELS:
+            raise ArgumentError("which", which, f"use one of {', '.join(MODELS)}")
+        self._check(state)
+        checks.check_like(population, self.population)
+        modules = self._assigned(state.params)
+        checks.check_holders(population, modules)
+        models = tiles.Models(self._algorithm.model, processes.own(self.layout.mesh), modules)
+        return models, *processes.here((state.server, state.clients if which == "personal" else ()), self.layout.mesh)
 
     def schedule(self, state: State, rounds: int) -> tuple[list[np.ndarray], list[LocalRows]]:
         """Who will take part in the next rounds and which rows each local step will see; nothing is trained.

@@ -6,48 +6,27 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from fedjax_edu.core.algorithm import Report, observe
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.loss import LossFunction
-from fedjax_edu.core.modules import Modules
 from fedjax_edu.core.trees import Tree, named_leaves
 from fedjax_edu.engine.state import Evaluation
-from fedjax_edu.engine.tiles import Tiles, over_tiles
+from fedjax_edu.engine.tiles import Models, Tiles, over_tiles
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def losses(
-    model: Callable[..., Tree],
-    loss: LossFunction,
-    mesh: Mesh,
-    modules: Modules | None,
-    server: Any,
-    clients: Tree,
-    data: Tree,
-    tiles: Tiles,
-    key: jax.Array,
-) -> Report:
+@partial(jax.jit, static_argnums=(0, 1))
+def losses(models: Models, loss: LossFunction, server: Any, clients: Tree, data: Tree, tiles: Tiles, key: jax.Array) -> Report:
     """What each tile observes, leaves [groups, tiles at once]."""
 
     def function(params: Tree, batch: Tree, valid: jax.Array) -> Report:
         return observe(loss(params, batch, key, valid), valid)
 
-    return over_tiles(model, function, mesh, modules)(server, clients, data, tiles)
+    return over_tiles(models, function)(server, clients, data, tiles)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def predictions(
-    model: Callable[..., Tree],
-    function: Callable[..., Any],
-    mesh: Mesh,
-    modules: Modules | None,
-    server: Any,
-    clients: Tree,
-    data: Tree,
-    tiles: Tiles,
-) -> Any:
+@partial(jax.jit, static_argnums=(0, 1))
+def predictions(models: Models, function: Callable[..., Any], server: Any, clients: Tree, data: Tree, tiles: Tiles) -> Any:
     """Outputs of ``function(params, batch)`` for each tile, leaves [groups, tiles at once, tile, ...].
 
     Raises:
@@ -66,7 +45,7 @@ def predictions(
                 raise ArgumentError(f"fn output {name}".rstrip(), found, f"return one entry a row of the batch: [{valid.shape[0]}, ...]")
         return outputs
 
-    return over_tiles(model, rows, mesh, modules)(server, clients, data, tiles)
+    return over_tiles(models, rows)(server, clients, data, tiles)
 
 
 def summarise(report: Report, clients: np.ndarray, count: int) -> Evaluation:

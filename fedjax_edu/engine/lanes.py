@@ -201,8 +201,10 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
 
     def begin(states: Tree, slot: jax.Array) -> Tree:
         at = row(slot)
-        info, shared = trees.index(queue.info, at), given(at)[0]
-        local = work.stage.start(shared, trees.index(states, at), info, fold(queue.key[at], ClientPurpose.START))
+        info, shared, state = trees.index(queue.info, at), given(at)[0], trees.index(states, at)
+        if work.partly:
+            state = work.modules.keep_held(state, info.held)
+        local = work.stage.start(shared, state, info, fold(queue.key[at], ClientPurpose.START))
         return phases[0].enter(shared, local, info)
 
     def advance(number: int, local: Tree, slot: jax.Array, step: jax.Array) -> tuple[Tree, Report]:
@@ -270,6 +272,8 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         shared, links_server = given(at)
         channels, state, weight = work.stage.finish(shared, trees.index(carry.local, lane), info)
         channels = {name: channel.shared(work.modules, info.share) if work.partly else channel for name, channel in channels.items()}
+        if work.partly:
+            state = work.modules.select_held(info.held, state, trees.index(outcome.states, at))
         accepted = _summable(work, channels) & trees.all_finite(state)
         context = Context(fold(queue.key[at], ClientPurpose.LINKS), info, work.modules)
         sent, links_state, statistics = work.links.client(links_server, trees.index(outcome.links_states, at), channels, context)

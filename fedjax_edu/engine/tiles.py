@@ -71,14 +71,26 @@ def _positions(ids: np.ndarray, trained_ids: np.ndarray) -> np.ndarray:
     return np.where(trained_ids[order[at]] == ids, order[at], len(order)).astype(np.int32)
 
 
-def over_tiles(model: Callable[..., Tree], function: Callable[..., Any], mesh: Mesh, modules: Modules | None = None) -> Callable[..., Any]:
+class Models(NamedTuple):
+    """How each tile comes to its parameters; static.
+
+    Args:
+        of: ``(server, client_state | None) -> params``.
+        mesh: devices; each runs its own tiles.
+        modules: the model's modules, of which clients use what they hold; None where everybody holds all.
+    """
+
+    of: Callable[..., Tree]
+    mesh: Mesh
+    modules: Modules | None = None
+
+
+def over_tiles(models: Models, function: Callable[..., Any]) -> Callable[..., Any]:
     """Maps a function over tiles, a group of them at a time on each device, without a collective.
 
     Args:
-        model: ``(server, client_state | None) -> params``.
+        models: how each tile comes to its parameters.
         function: ``(params, batch, valid) -> pytree`` for one tile.
-        mesh: devices; each runs its own tiles.
-        modules: the model's modules, of which clients use what they hold; None where everybody holds all.
 
     Returns:
         ``(server, clients, data, tiles) -> results`` with leaves [groups, tiles at once, ...]. Where the client store
@@ -86,22 +98,22 @@ def over_tiles(model: Callable[..., Tree], function: Callable[..., Any], mesh: M
     """
 
     def on_device(server: Any, clients: Tree, data: Tree, tiles: Tiles) -> Any:
-        shared = model(server, None)
+        shared = models.of(server, None)
 
         def one(tile: Tiles) -> Any:
             params = shared
             if jax.tree.leaves(clients):
                 count = jax.tree.leaves(clients)[0].shape[0]
-                own = model(server, trees.index(clients, jnp.minimum(tile.known, count - 1)))
+                own = models.of(server, trees.index(clients, jnp.minimum(tile.known, count - 1)))
                 params = trees.select(tile.known < count, own, shared)
-            if modules is not None and tile.holds:
-                params = modules.keep_held(params, modules.shares(tile.holds) > 0)
+            if models.modules is not None and tile.holds:
+                params = models.modules.keep_held(params, models.modules.shares(tile.holds) > 0)
             return function(params, trees.index(data, tile.rows), tile.valid)
 
         return jax.lax.map(jax.vmap(one), tiles)
 
-    if mesh.shape[AXIS] == 1:
+    if models.mesh.shape[AXIS] == 1:
         return on_device
     everywhere, split = PartitionSpec(), PartitionSpec(None, AXIS)
     specs = (everywhere, everywhere, everywhere, split)
-    return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=split, axis_names={AXIS}, check_vma=False)
+    return jax.shard_map(on_device, mesh=models.mesh, in_specs=specs, out_specs=split, axis_names={AXIS}, check_vma=False)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.low_rank import LOW_RANK, cut_ranks
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.models.linear import Corrected, Linear
 from fedjax_edu.models.tokens import Tokens
@@ -192,15 +193,9 @@ def mask_ranks(params: Tree, rank: jax.Array | int) -> Tree:
     Raises:
         ArgumentError: parameters without low-rank matrices.
     """
-    if "lora" not in params:
+    if LOW_RANK not in params:
         raise ArgumentError("params", sorted(params), "add low-rank matrices to the model before it is split")
-
-    def masked(path: Any, leaf: jax.Array) -> jax.Array:
-        axis = -1 if path[-1].key == "a" else -2
-        inside = jnp.arange(leaf.shape[axis]) < rank
-        return jnp.where(inside[None, :] if axis == -1 else inside[:, None], leaf, 0.0)
-
-    return params | {"lora": jax.tree_util.tree_map_with_path(masked, params["lora"])}
+    return cut_ranks(params, rank)
 
 
 def _taken(model: nnx.Module, where: Where, kind: type[Any]) -> Iterator[Any]:

@@ -6,11 +6,12 @@ from typing import Any
 from flax import nnx, traverse_util
 
 from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.low_rank import LOW_RANK
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.models.corrections import AdapterParam, PromptParam
 
 Path = tuple[Any, ...]
-GATHERED = {nnx.LoRAParam: "lora", AdapterParam: "adapters", PromptParam: "prompts"}  # kind of parameter -> top level of the tree
+GATHERED = {nnx.LoRAParam: LOW_RANK, AdapterParam: "adapters", PromptParam: "prompts"}  # kind of parameter -> top level of the tree
 
 
 def functional(model: nnx.Module) -> tuple[Callable[..., Any], Tree]:

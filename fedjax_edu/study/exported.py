@@ -113,7 +113,8 @@ class ExportedModel:
         mesh = Mesh(np.array([device]), (AXIS,))
         cut, _ = tiles.cut(rows, rows.ids, TILES_AT_ONCE, mesh, tiles.TILE)
         params, arrays = jax.device_put((self.params, rows.arrays), device)
-        return evaluation.in_row_order(evaluation.predictions(_themselves, network.predict, mesh, None, params, {}, arrays, cut), cut)
+        models = tiles.Models(_themselves, mesh)
+        return evaluation.in_row_order(evaluation.predictions(models, network.predict, params, {}, arrays, cut), cut)
 
     def _network(self) -> Network:
         if self.network is None:

@@ -13,11 +13,43 @@ from fedjax_edu.core.algorithm import Meta
 from tests.reference import fair
 from tests.reference.fedavg import fedavg, fedopt
 from tests.reference.fednova import fednova
+from tests.reference.levels import heterofl, hierarchy
 from tests.reference.mime import mime
+from tests.reference.personal import apfl, ditto, fedrep, pfedme, tap
 from tests.reference.scaffold import feddyn, scaffold
+from tests.reference.trees import minus, plus
 
 RATE = 0.05
 SGD = optax.sgd(RATE)
+
+
+def _with_head(server, own):
+    """The federation's parameters, but for a personal head."""
+    params, personal = server.params, getattr(own, "personal", own)
+    return {"layer": params.shared["layer"], "head": params.shared["head"] if params.personal["head"]["b"] is None else personal["head"]}
+
+
+def _own_model(server, own):
+    return getattr(own, "own", own)
+
+
+def _mixture(server, own):
+    mixing = dict(zip(server.modules.names, own.mixing, strict=True))
+    shared = server.params.shared
+    return {name: plus(shared[name], minus(own.own[name], shared[name]), mixing[name]) for name in shared}
+
+
+def _narrow(server, own):
+    shared = server.params.shared
+    return shared | {"layer": {"w": np.where(np.arange(3) < np.round(3 * own.width), shared["layer"]["w"], 0)}}
+
+
+def _of_group(server, own):
+    return jax.tree.map(lambda leaf: leaf[own.group], server.groups)
+
+
+def _of_cluster(server, own):
+    return server.params.shared if own.cluster < 0 else jax.tree.map(lambda leaf: leaf[own.cluster], server.clusters.params.shared)
 
 
 class Row(NamedTuple):
@@ -28,12 +60,14 @@ class Row(NamedTuple):
         make: ``(loss, local=...) -> Algorithm``.
         twin: ``(problem, params, cohorts, rows) -> [(params, loss)]`` a round, in NumPy.
         personal: path of the personal modules, if the algorithm is to be run with some.
+        predicts: ``(server state, client state) -> params`` that the client predicts with.
     """
 
     name: str
     make: Callable[..., Any]
     twin: Callable[..., Any] | None
     personal: str | None = None
+    predicts: Callable[..., Any] = _with_head
 
 
 def _ifca(problem, params, cohorts, rows):
@@ -120,8 +154,45 @@ ALGORITHMS = (
         partial(A.fednova, client_optimizer=MOMENTUM, weighting="uniform"),
         partial(fednova, client_rate=RATE, momentum=0.9, weighting="uniform"),
     ),
+    Row(
+        "fedrep",
+        partial(A.fedrep, client_optimizer=SGD, head=fe.LocalTraining(steps=2, batch_size=3)),
+        partial(fedrep, client_rate=RATE, head_steps=2),
+        "head",
+    ),
+    Row("ditto", partial(A.ditto, pull=0.7, client_optimizer=SGD), partial(ditto, client_rate=RATE, pull=0.7), predicts=_own_model),
+    Row(
+        "pfedme",
+        partial(A.pfedme, pull=0.7, rate=0.3, solver_steps=3, client_optimizer=SGD),
+        partial(pfedme, client_rate=RATE, pull=0.7, rate=0.3, solver_steps=3),
+        predicts=_own_model,
+    ),
+    Row(
+        "apfl",
+        partial(A.apfl, mixing=0.4, mixing_rate=0.05, by_module=True, client_optimizer=SGD),
+        partial(apfl, client_rate=RATE, mixing=0.4, mixing_rate=0.05, by_module=True),
+        predicts=_mixture,
+    ),
+    Row(
+        "tap",
+        partial(A.tap, tasks={"absolute": ["layer"]}, margin=-0.05, client_optimizer=SGD),
+        partial(tap, client_rate=RATE, margin=-0.05, uses=("layer",)),
+        predicts=_own_model,
+    ),
+    Row(
+        "hierarchy",
+        partial(A.hierarchy, groups="group", every=2, client_optimizer=SGD),
+        partial(hierarchy, client_rate=RATE, every=2, groups=3),
+        predicts=_of_group,
+    ),
+    Row(
+        "heterofl",
+        partial(A.heterofl, widths="width", axes={"layer.w": [0]}, client_optimizer=SGD),
+        partial(heterofl, client_rate=RATE),
+        predicts=_narrow,
+    ),
     Row("fedbuff", partial(A.fedbuff, client_optimizer=SGD), partial(fedavg, client_rate=RATE, weighting="uniform")),
-    Row("ifca", partial(A.ifca, clusters=3, spread=0.5, client_optimizer=SGD), _ifca),
+    Row("ifca", partial(A.ifca, clusters=3, spread=0.5, client_optimizer=SGD), _ifca, predicts=_of_cluster),
     Row(
         "qffl",
         partial(A.qffl, q=1.5, lipschitz=4.0, client_optimizer=SGD),

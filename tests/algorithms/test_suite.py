@@ -224,21 +224,11 @@ def test_run_leaves_its_arguments_alone(built):
     assert identical(start, before)
 
 
-def held_by(row: Row, state, client: int):
-    """What a client predicts with: the federation's parameters, but for its cluster and its personal head."""
-    params, own = jax.tree.map(np.asarray, state.params), state.clients
-    if hasattr(own, "cluster") and own.cluster[client] >= 0:
-        params = jax.tree.map(lambda leaf: np.asarray(leaf[own.cluster[client]]), state.server.clusters.params.shared)
-    if row.personal:
-        params["head"]["b"] = np.asarray(getattr(own, "personal", own)["head"]["b"][client])
-    return params
-
-
 def test_evaluation_sees_every_row_once(row, built, straight):
     problem, state = Linear(), straight[0]
     found = built.evaluate(state, problem.population())
     for client, (first, end) in enumerate(zip(problem.offsets[:-1], problem.offsets[1:], strict=True)):
-        params = held_by(row, state, client)
+        params = row.predicts(*jax.tree.map(np.asarray, (state.server, jax.tree.map(lambda leaf, at=client: leaf[at], state.clients))))
         expected = problem.losses(params, np.arange(first, end)).mean() if end > first else np.nan
         np.testing.assert_allclose(found.per_client.loss[client], expected, rtol=1e-5)
     weighted = np.nansum(found.per_client.loss * np.array(SIZES)) / sum(SIZES)

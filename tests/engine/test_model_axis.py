@@ -14,7 +14,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 import fedjax_edu as fe
 from fedjax_edu.core.errors import ArgumentError
-from fedjax_edu.engine import evaluation
+from fedjax_edu.engine import evaluation, tiles
 from fedjax_edu.engine.timetable import Timetable, timetable
 from fedjax_edu.engine.tuning import count_ticks
 
@@ -193,7 +193,7 @@ def test_evaluation_and_prediction_are_right_and_hold_slices_only():
     engine = build(GRID)
     state = engine.init(PARAMS)
     arrays, cut, *_ = next(engine._tiled(POPULATION))
-    static = engine._algorithm.model, engine._algorithm.loss, GRID, None
+    static = tiles.Models(engine._algorithm.model, GRID), engine._algorithm.loss
     text = evaluation.losses.lower(*static, state.server, state.clients, arrays, cut, state.key).compile().as_text()
     assert not re.findall(FULL, text) and re.findall(FULL.replace("24", "12"), text)
     outputs = np.tanh(X @ UP) @ DOWN

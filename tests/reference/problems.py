@@ -23,7 +23,9 @@ class Linear:
 
     def population(self, **changes: np.ndarray) -> fe.data.Population:
         arrays = {"x": self.x, "y": self.y} | changes
-        return fe.data.Population.from_arrays(arrays, offsets=self.offsets, allow_nonfinite=("x",))
+        third = np.arange(len(self.offsets) - 1) % 3
+        attributes = {"group": third, "width": np.float32((1 + third) / 3)}
+        return fe.data.Population.from_arrays(arrays, offsets=self.offsets, attributes=attributes, allow_nonfinite=("x",))
 
     @staticmethod
     def loss(params, batch, key):

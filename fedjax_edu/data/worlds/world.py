@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedjax_edu.core.errors import ArgumentError, check_integer, check_number
+from fedjax_edu.core.errors import ArgumentError, check_integer, check_number, check_positive, check_share
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.worlds.contents import MODALITIES
 from fedjax_edu.data.worlds.posterior import GRID, Seen, expectation, posterior
@@ -160,20 +160,15 @@ def _checked(lacking: Sequence[int], missing: float, quality: float, years: int,
     if not few or not all(isinstance(one, int | np.integer) and 0 <= one < len(MODALITIES) for one in few):
         raise ArgumentError("lacking", lacking, f"use numbers from 0 to {len(MODALITIES) - 1}, one at least")
     effect, labelled, overlap = shares
-    if not 0 < check_number("quality", quality, at_least=0) <= 1:
-        raise ArgumentError("quality", quality, "use a number above 0, 1 at most")
-    for name, share in (("labelled", labelled), ("overlap", overlap)):
-        if check_number(name, share, at_least=0) > 1:
-            raise ArgumentError(name, share, "use a share, 1 at most")
     return _Knobs(
         few,
         check_number("missing", missing, at_least=0, below=1),
-        quality,
+        check_positive("quality", quality, at_most=1, remedy="use a number above 0, 1 at most"),
         check_integer("years", years, at_least=0),
         check_number("size_skew", size_skew, at_least=0),
         check_number("school_effect", effect, at_least=0, below=1),
-        labelled,
-        overlap,
+        check_share("labelled", labelled),
+        check_share("overlap", overlap),
     )
 
 
