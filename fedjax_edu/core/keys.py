@@ -1,6 +1,7 @@
 """Randomness by identity: one root key, folded with a purpose, the round, the client's id and the step. Never by position."""
 
 import enum
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +58,7 @@ def fold(key: jax.Array, *data: int | jax.Array) -> jax.Array:
     return key
 
 
+@functools.partial(jax.jit, inline=True)
 def permute(key: jax.Array, index: jax.Array, size: jax.Array) -> jax.Array:
     """Image of `index` under the permutation of ``range(size)`` that belongs to `key`.
 

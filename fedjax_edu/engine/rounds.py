@@ -101,12 +101,13 @@ def run_chunk(
     Returns:
         The state after and records with leaves [length, ...], of which the first `active` are filled.
     """
-    _, shapes = jax.eval_shape(lambda: run_round(program, sampler, state, resident, feed, 0))
+    one_round = jax.jit(partial(run_round, program, sampler), inline=True)  # traced once, for its shapes and for the loop
+    _, shapes = jax.eval_shape(one_round, state, resident, feed, jnp.int32(0))
     records = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), shapes)
 
     def body(number: jax.Array | int, carry: tuple[State, Record]) -> tuple[State, Record]:
         state, records = carry
-        state, record = run_round(program, sampler, state, resident, feed, number)
+        state, record = one_round(state, resident, feed, jnp.asarray(number, jnp.int32))
         return state, trees.put(records, number, record)
 
     return jax.lax.fori_loop(0, active, body, (state, records))
