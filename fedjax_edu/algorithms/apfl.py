@@ -90,7 +90,8 @@ def apfl(
 
     def init_server(params: Params, meta: Meta) -> ApflState:
         arguments.check_all_shared(meta.modules)
-        return ApflState(*base.init_server(params, meta), jnp.asarray(mixing_rate, float_dtype()), meta.modules)
+        begun = base.init_server(params, meta)._asdict()
+        return ApflState(**begun, mixing_rate=jnp.asarray(mixing_rate, float_dtype()), modules=meta.modules)
 
     def init_client(params: Params, info: ClientInfo) -> ApflClient:
         return ApflClient(params.shared, jnp.full(info.share.shape, mixing, float_dtype()))

@@ -77,7 +77,7 @@ def ditto(
 
     def init_server(params: Params, meta: Meta) -> DittoState:
         arguments.check_all_shared(meta.modules)
-        return DittoState(*base.init_server(params, meta), pull=jnp.asarray(pull, float_dtype()))
+        return DittoState(**base.init_server(params, meta)._asdict(), pull=jnp.asarray(pull, float_dtype()))
 
     def start(state: DittoState, own: Tree, info: ClientInfo, key: jax.Array) -> Both:
         nothing = state.params.personal

@@ -82,8 +82,8 @@ def pfedme(
 
     def init_server(params: Params, meta: Meta) -> PFedMeState:
         arguments.check_all_shared(meta.modules)
-        strengths = (jnp.asarray(value, float_dtype()) for value in (pull, rate))
-        return PFedMeState(*base.init_server(params, meta), *strengths)
+        begun = base.init_server(params, meta)._asdict()
+        return PFedMeState(**begun, pull=jnp.asarray(pull, float_dtype()), rate=jnp.asarray(rate, float_dtype()))
 
     def start(state: PFedMeState, client: Tree, info: ClientInfo, key: jax.Array) -> Envelope:
         return Envelope(state.params.shared, training.start(state, state.params.personal, info, key))

@@ -149,7 +149,8 @@ def tap(
     def init_server(params: Params, meta: Meta) -> TapState:
         arguments.check_all_shared(meta.modules)
         _uses(tasks, meta.modules, replace_shared)
-        return TapState(*base.init_server(params, meta), jnp.asarray(margins, float_dtype()), meta.modules)
+        begun = base.init_server(params, meta)._asdict()
+        return TapState(**begun, margin=jnp.asarray(margins, float_dtype()), modules=meta.modules)
 
     def init_client(params: Params, info: ClientInfo) -> TapClient:
         none = jnp.zeros(len(tasks), float_dtype())
@@ -201,24 +202,25 @@ def tap(
         trained=lambda state, two: training.trained(state, two.follower),
     )
 
-    def taught(state: TapState, two: Two, batch: Batch, key: jax.Array) -> tuple[Two, None]:
-        frozen = state.params.frozen
+    def second(distillation: Distillation) -> Stage:
+        def teach(state: TapState, two: Two, batch: Batch, key: jax.Array) -> tuple[Two, None]:
+            frozen = state.params.frozen
+            teacher = distillation.outputs(join(two.follower.params, frozen), batch.examples)
 
-        def objective(own: Tree) -> jax.Array:
-            mean, _ = local_sgd.objective(base.loss, own, frozen, batch, key)
-            models = (join(params, frozen) for params in (two.follower.params, own))
-            return mean + _divergence(distillation, *(distillation.outputs(params, batch.examples) for params in models), batch.valid)
+            def objective(own: Tree) -> jax.Array:
+                mean, _ = local_sgd.objective(base.loss, own, frozen, batch, key)
+                student = distillation.outputs(join(own, frozen), batch.examples)
+                return mean + _divergence(distillation, teacher, student, batch.valid)
 
-        return two._replace(own=local_sgd.descend(client_optimizer, two.own, jax.grad(objective)(two.own.params))), None
+            return two._replace(own=local_sgd.descend(client_optimizer, two.own, jax.grad(objective)(two.own.params))), None
 
-    def settle(state: TapState, two: Two, info: ClientInfo) -> tuple[dict[str, Channel], TapClient, jax.Array]:
-        return {}, two.kept._replace(own=two.own.params), jnp.ones(())
+        def settle(state: TapState, two: Two, info: ClientInfo) -> tuple[dict[str, Channel], TapClient, jax.Array]:
+            return {}, two.kept._replace(own=two.own.params), jnp.ones(())
 
-    def second() -> Stage:
         tuning = Phase(distillation.local, lambda state, two, info: two, follow)
-        return stage._replace(phases=(tuning, Phase(distillation.local, lambda state, two, info: two, taught)), finish=settle)
+        return stage._replace(phases=(tuning, Phase(distillation.local, lambda state, two, info: two, teach)), finish=settle)
 
-    final = () if distillation is None else (second(),)
+    final = () if distillation is None else (second(distillation),)
     return base._replace(init_server=init_server, init_client=init_client, stages=(stage,), model=model, final=final)
 
 
@@ -254,7 +256,7 @@ def _divergence(distillation: Distillation, teacher: Tree, student: Tree, valid:
         rows = jnp.sum(jnp.exp(logs[0]) * (logs[0] - logs[1]), axis=-1)
         return jnp.sum(jnp.where(valid, rows, jnp.zeros_like(rows))) / jnp.maximum(jnp.sum(valid), 1).astype(rows.dtype)
 
-    total = sum(jax.tree.leaves(jax.tree.map(of, teacher, student)))
+    total = jnp.sum(jnp.stack(jax.tree.leaves(jax.tree.map(of, teacher, student))))
     return distillation.weight * distillation.temperature**2 * total
 
 
