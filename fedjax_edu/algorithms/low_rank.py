@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import traverse_util
 
 from fedjax_edu.algorithms import arguments, local_sgd
 from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.algorithms.server import State
+from fedjax_edu.core import trees
 from fedjax_edu.core.algorithm import Aggregates, Algorithm, Channel, ClientInfo, Meta
 from fedjax_edu.core.errors import ArgumentError, check_positive
 from fedjax_edu.core.keys import fold
@@ -187,27 +187,30 @@ def _averaging_products(
 
     def finish(state: State, own: local_sgd.Local, info: ClientInfo) -> tuple[dict[str, Channel], Tree, jax.Array]:
         channels, personal, weight = training.finish(state, own, info)
-        leaves = traverse_util.flatten_dict(own.params)
+        leaves = dict(trees.named_leaves(own.params))
         products = {place.a: leaves[place.a] @ leaves[place.b] for place in _places(state.params)}
-        everywhere = dict.fromkeys(traverse_util.flatten_dict(state.params.shared)) | products
-        product = Channel(traverse_util.unflatten_dict(everywhere), weight, private=True, numbers=0)  # factors travel, not products
+        nowhere: dict[str, Any] = dict.fromkeys(name for name, _ in trees.named_leaves(state.params.shared))
+        value = trees.replaced(state.params.shared, nowhere | products)
+        product = Channel(value, weight, private=True, numbers=0)  # factors travel, not products
         return channels | {"product": product}, personal, weight
 
     def apply(state: State, aggregates: Aggregates, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         after, observed = base.apply(state, {"update": aggregates["update"]}, key)
-        mean, weight = aggregates["product"].mean(), aggregates["product"].weight
-        means, owners = (traverse_util.flatten_dict(tree) for tree in (mean, aggregates["product"].modules.owners(mean)))
-        shared, frozen = (traverse_util.flatten_dict(tree) for tree in (after.params.shared, after.params.frozen))
+        products, mean = aggregates["product"], aggregates["product"].mean()
+        means, owners, shared, frozen = (
+            dict(trees.named_leaves(tree)) for tree in (mean, products.modules.owners(mean), after.params.shared, after.params.frozen)
+        )
         for number, place in enumerate(_places(after.params)):
             old = Factored(shared[place.a], shared[place.b], frozen[place.kernel])
             new = settle(old, means[place.a].astype(old.kernel.dtype), fold(key, number))
-            kept = jax.tree.map(lambda new, old, owner=owners[place.a]: jnp.where(weight[owner] > 0, new, old), new, old)
-            shared[place.a], shared[place.b], frozen[place.kernel] = kept
-        params = after.params._replace(shared=traverse_util.unflatten_dict(shared), frozen=traverse_util.unflatten_dict(frozen))
+            some = products.weight[owners[place.a]] > 0
+            shared[place.a], shared[place.b], frozen[place.kernel] = trees.select(some, new, old)
+        params = after.params
+        params = params._replace(shared=trees.replaced(params.shared, shared), frozen=trees.replaced(params.frozen, frozen))
         return after._replace(params=params), observed
 
     def sent(state: State) -> Tree:
-        frozen = traverse_util.flatten_dict(state.params.frozen)
+        frozen = dict(trees.named_leaves(state.params.frozen))
         kernels = [frozen[place.kernel] for place in _places(state.params)] if kernels_travel else []
         return state.params.shared, kernels
 
@@ -220,12 +223,13 @@ def _places(params: Params) -> list[Factored]:
     Raises:
         ArgumentError: there are none among the shared leaves, or a kernel is not among the frozen ones.
     """
-    shared, frozen = (traverse_util.flatten_dict(tree) for tree in (params.shared, params.frozen))
-    found = [path for path, leaf in shared.items() if path[0] == LOW_RANK and path[-1] == "a" and leaf is not None]
+    shared, frozen = (dict(trees.named_leaves(tree)) for tree in (params.shared, params.frozen))
+    found = [name.removesuffix(".a") for name in shared if name.startswith(f"{LOW_RANK}.") and name.endswith(".a")]
     if not found:
-        raise ArgumentError("params", sorted({str(path[0]) for path in shared}), "share low-rank matrices: fe.models.add_low_rank")
-    places = [Factored(path, (*path[:-1], "b"), (*path[1 : path.index("corrections")], "kernel")) for path in found]
+        raise ArgumentError("params", sorted({name.split(".")[0] for name in shared}), "share low-rank matrices: fe.models.add_low_rank")
+    layers = [name.removeprefix(f"{LOW_RANK}.").split("corrections.")[0] for name in found]
+    places = [Factored(f"{name}.a", f"{name}.b", f"{layer}kernel") for name, layer in zip(found, layers, strict=True)]
     for place in places:
-        if frozen.get(place.kernel) is None:
-            raise ArgumentError("modules", ".".join(map(str, place.kernel)), "freeze the kernels under low-rank matrices")
+        if place.kernel not in frozen:
+            raise ArgumentError("modules", place.kernel, "freeze the kernels under low-rank matrices")
     return places

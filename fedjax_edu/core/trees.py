@@ -1,6 +1,6 @@
 """Small functions on pytrees that jax.tree does not have."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -25,6 +25,15 @@ def named_leaves(tree: Tree) -> list[tuple[str, Any]]:
     [('a.0', 2), ('a.1', 3), ('b', 1)]
     """
     return [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def replaced(tree: Tree, leaves: Mapping[str, Any]) -> Tree:
+    """`tree` with other leaves in the places of these dotted names.
+
+    >>> replaced({"a": (2, 3), "b": 1}, {"a.1": 5})
+    {'a': (2, 5), 'b': 1}
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: leaves.get(path_name(path), leaf), tree)
 
 
 def select(flag: jax.Array, new: Tree, old: Tree) -> Tree:
