@@ -3,6 +3,7 @@
 from fedjax_edu.data import partition, readers
 from fedjax_edu.data.attacks import flip_labels
 from fedjax_edu.data.loading import data_folder, load, load_studies, vocabulary
+from fedjax_edu.data.losing import lose_modalities
 from fedjax_edu.data.partition import PartitionStatistics
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.schema import Feature, Schema, Task
@@ -23,6 +24,7 @@ __all__ = [
     "flip_labels",
     "load",
     "load_studies",
+    "lose_modalities",
     "m3t_world",
     "partition",
     "readers",

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedjax_edu.models.agreement import aligned_margin, contrastive_matching
     from fedjax_edu.models.attention import Attention
     from fedjax_edu.models.building import (
         Audio,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     )
     from fedjax_edu.models.convolution import conv2d
     from fedjax_edu.models.corrections import add_adapters, add_low_rank, add_prompts, mask_ranks
+    from fedjax_edu.models.dropping import drop_modalities
     from fedjax_edu.models.encoders.audio import AudioEncoder
     from fedjax_edu.models.encoders.features import FeaturesEncoder, Stamped
     from fedjax_edu.models.encoders.image import ImageEncoder
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from fedjax_edu.models.weighting import Uncertainty, cagrad, gram, pcgrad
 
 _HOME = {
+    "agreement": ["aligned_margin", "contrastive_matching"],
     "attention": ["Attention"],
     "building": [
         *("Tabular", "Sequence", "Text", "Sentences", "Image", "Audio", "Features"),
@@ -63,6 +66,7 @@ _HOME = {
     ],
     "convolution": ["conv2d"],
     "corrections": ["add_adapters", "add_low_rank", "add_prompts", "mask_ranks"],
+    "dropping": ["drop_modalities"],
     "encoders.audio": ["AudioEncoder"],
     "encoders.features": ["FeaturesEncoder", "Stamped"],
     "encoders.image": ["ImageEncoder"],
@@ -140,9 +144,12 @@ __all__ = [
     "add_adapters",
     "add_low_rank",
     "add_prompts",
+    "aligned_margin",
     "cagrad",
+    "contrastive_matching",
     "conv2d",
     "describe",
+    "drop_modalities",
     "expert_metrics",
     "functional",
     "gram",

@@ -22,6 +22,8 @@ _ELSEWHERE = {  # arguments of algorithms that have fields of their own
 }
 
 
+ALGORITHMS = tuple(name for name in algorithms.__all__ if name.islower())  # without what describes parts of them
+
 _visible = optax.inject_hyperparams(optax.sgd)
 
 
@@ -57,8 +59,8 @@ def make_algorithm(loss: Callable[..., Any], config: FederatedConfig, rounds: in
     Raises:
         ConfigError: an unknown algorithm, or arguments that are not those of the algorithm.
     """
-    if config.algorithm not in algorithms.__all__:
-        raise ConfigError("federated.algorithm", config.algorithm, f"use one of {', '.join(algorithms.__all__)}")
+    if config.algorithm not in ALGORITHMS:
+        raise ConfigError("federated.algorithm", config.algorithm, f"use one of {', '.join(ALGORITHMS)}")
     factory: Callable[..., Algorithm] = getattr(algorithms, config.algorithm)
     arguments: dict[str, Any] = dict(config.arguments)
     for name in set(arguments) & set(_ELSEWHERE):

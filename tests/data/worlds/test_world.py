@@ -157,7 +157,7 @@ def test_defaults_are_frozen():
         ({"lacking": (5,)}, "lacking: got \\(5,\\); use numbers from 0 to 4"),
         ({"lacking": ()}, "lacking"),
         ({"quality": 0.0}, "quality: got 0.0; use a number above 0"),
-        ({"overlap": 1.5}, "overlap: got 1.5; use a share"),
+        ({"overlap": 1.5}, "overlap: got 1.5; use a number from 0 to 1"),
         ({"missing": 1.0}, "missing"),
         ({"years": -1}, "years"),
     ],
