@@ -1,4 +1,7 @@
-"""What is personal stays with its client: no collective sums it, and nobody else's value acts."""
+"""What is personal stays with its client: no sum over clients has it, and nobody else's value acts.
+
+Where a client trains on another device than the one that stores its state, the state travels there and back, row by row.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -35,9 +38,9 @@ def build(devices: int, **modules: str | list[str]) -> fe.Engine:
 
 
 def summed(jaxpr: Any) -> Iterator[tuple[int, ...]]:
-    """Shapes of everything that is summed, averaged or gathered over devices, however deep."""
+    """Shapes of everything that is summed or averaged over devices, however deep."""
     for equation in jaxpr.eqns:
-        if equation.primitive.name.split("_invariant")[0].rstrip("2") in ("psum", "pmax", "pmin", "all_gather", "pmean"):
+        if equation.primitive.name.split("_invariant")[0].rstrip("2") in ("psum", "pmax", "pmin", "pmean"):
             yield from (value.aval.shape for value in equation.invars)
         for inner in jax.tree.leaves(equation.params, is_leaf=lambda leaf: hasattr(leaf, "eqns") or hasattr(leaf, "jaxpr")):
             if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
