@@ -6,6 +6,7 @@ import optax
 import pytest
 
 import fedjax_edu as fe
+from tests.reference.levels import hierarchy as twin
 from tests.reference.problems import SIZES, Linear, largest_gap
 
 A = fe.algorithms
@@ -42,6 +43,18 @@ def test_between_meetings_each_group_is_a_federation_of_its_own():
     expected = np.sqrt(sum(np.sum((leaf - leaf.mean(axis=0)) ** 2) for leaf in spread) / 3)
     np.testing.assert_allclose(info.algorithm["apart"][-1], expected, rtol=1e-4)
     assert largest_gap(state.params, problem.params) == 0 < expected
+
+
+def test_groups_are_weighed_by_what_they_saw_since_they_last_met():
+    with jax.enable_x64(True):
+        problem = Linear(np.float64)
+        algorithm = hierarchy(problem, every=2)
+        few, mean = fe.cohorts.uniform(3), fe.aggregation.mean()
+        built = fe.Engine(problem.population(), algorithm, cohort=few, aggregator=mean)
+        start = built.init(problem.params, seed=5)
+        state, _ = built.run(start, 6)
+        history = twin(problem, problem.params, *built.schedule(start, 6), client_rate=0.05, every=2, groups=3)
+        assert largest_gap(state.params, history[-1][0]) < 1e-12
 
 
 def test_groups_that_there_are_not():

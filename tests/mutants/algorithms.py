@@ -10,6 +10,7 @@ LOW_RANK = "tests/algorithms/test_low_rank.py"
 WIDTHS = "tests/algorithms/test_heterofl.py"
 NEAREST = "tests/personalization"
 HELD = "tests/algorithms/test_held_modules.py"
+LEVELS = "tests/algorithms/test_hierarchy.py"
 
 MUTANTS = (
     Mutant(
@@ -184,8 +185,8 @@ MUTANTS = (
         "algorithms/hierarchy.py",
         "weight=jnp.where(met, 0, weight)",
         "weight=weight",
-        SUITE,
-        "hierarchy and twin",
+        LEVELS,
+        "since",
     ),
     Mutant(
         "hierarchy: one round late",
