@@ -44,8 +44,8 @@ def lose_modalities(population: Population, present: Mapping[str, str], ratio: f
         raise ArgumentError("present", present, "name at least one modality and the leaf that says which rows have it")
     for modality, name in present.items():
         if name not in leaves or leaves[name].dtype != bool:
-            masks = ", ".join(leaf for leaf, values in leaves.items() if values.dtype == bool) or "there are none"
-            raise ArgumentError(f"present[{modality!r}]", name, f"name a leaf of booleans: {masks}")
+            those = ", ".join(leaf for leaf, values in leaves.items() if values.dtype == bool) or "there are none"
+            raise ArgumentError(f"present[{modality!r}]", name, f"name a leaf of booleans: {those}")
     masks: dict[str, Any] = {name: leaves[name] for name in present.values()}
     whole = np.flatnonzero(np.all([mask.reshape(len(mask), -1).any(axis=1) for mask in masks.values()], axis=0))
     order = np.random.default_rng([check_seed(seed)]).permutation(whole)[: round(ratio * len(whole))]
