@@ -40,11 +40,16 @@ def check_all_shared(modules: Modules) -> None:
         raise ArgumentError("modules", modules.kinds, "share all modules that are trained: each client has a second copy of them")
 
 
-def check_attribute(argument: str, name: str, meta: Meta) -> np.ndarray:
-    """A client attribute that counts or numbers something: integers [clients], none negative."""
+def find_attribute(argument: str, name: str, meta: Meta) -> np.ndarray:
+    """The client attribute of this name, [clients, ...]."""
     if name not in meta.attributes:
         raise ArgumentError(argument, name, f"name a client attribute: {', '.join(sorted(meta.attributes)) or 'there are none'}")
-    values = meta.attributes[name]
+    return meta.attributes[name]
+
+
+def check_attribute(argument: str, name: str, meta: Meta) -> np.ndarray:
+    """A client attribute that counts or numbers something: integers [clients], none negative."""
+    values = find_attribute(argument, name, meta)
     if values.ndim != 1 or values.dtype.kind not in "iu" or np.any(values < 0):
         raise ArgumentError(argument, f"{name}: {shown(values)}", "use an attribute of one integer a client, 0 or more")
     return values

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fedjax_edu.algorithms import local_sgd
+from fedjax_edu.algorithms import arguments, local_sgd
 from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.algorithms.server import ServerState
 from fedjax_edu.core import trees
@@ -137,9 +137,7 @@ def _inside(shape: tuple[int, ...], cut: Sequence[int], width: jax.Array) -> jax
 
 
 def _check(widths: str, axes: Mapping[str, Sequence[int]], params: Params, meta: Meta) -> None:
-    if widths not in meta.attributes:
-        raise ArgumentError("widths", widths, f"name a client attribute: {', '.join(sorted(meta.attributes)) or 'there are none'}")
-    values = meta.attributes[widths]
+    values = arguments.find_attribute("widths", widths, meta)
     if values.ndim != 1 or values.dtype.kind not in "iuf" or not np.all((values > 0) & (values <= 1)):
         raise ArgumentError("widths", f"{widths}: {shown(values)}", "use one number a client, above 0 and 1 at most")
     leaves = dict(trees.named_leaves(params.shared))

@@ -119,7 +119,7 @@ def check_positive(argument: str, value: object, *, at_most: int | float = sys.f
     >>> check_positive("rate", np.float32(0.5), at_most=1.0)
     0.5
     """
-    number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
+    number = _real(value)
     if not 0 < number <= at_most:
         raise ArgumentError(argument, value, remedy or "use a positive finite number")
     return number
@@ -134,7 +134,7 @@ def check_number(argument: str, value: object, *, at_least: int | float = -math.
     >>> check_number("momentum", 0, at_least=0, below=1)
     0.0
     """
-    number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
+    number = _real(value)
     if not (math.isfinite(number) and at_least <= number < below):
         bounds = "" if math.isinf(at_least) else f", {at_least} or more" if math.isinf(below) else f" in [{at_least}, {below})"
         raise ArgumentError(argument, value, f"use a finite number{bounds}")
@@ -150,7 +150,7 @@ def check_share(argument: str, value: object) -> float:
     >>> check_share("overlap", 1)
     1.0
     """
-    number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
+    number = _real(value)
     if not 0 <= number <= 1:
         raise ArgumentError(argument, value, "use a number from 0 to 1")
     return number
@@ -168,6 +168,11 @@ def check_flag(argument: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ArgumentError(argument, value, "use True or False")
     return value
+
+
+def _real(value: object) -> float:
+    """A number as a Python float; NaN for a boolean and for anything that is no number."""
+    return math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
 
 
 def _reads_as_value(text: str) -> bool:

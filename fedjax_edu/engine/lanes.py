@@ -271,8 +271,8 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         info, outcome = trees.index(queue.info, at), carry.outcome
         shared, links_server = given(at)
         channels, state, weight = work.stage.finish(shared, trees.index(carry.local, lane), info)
-        channels = {name: channel.shared(work.modules, info.share) if work.partly else channel for name, channel in channels.items()}
         if work.partly:
+            channels = {name: channel.shared(work.modules, info.share) for name, channel in channels.items()}
             state = work.modules.select_held(info.held, state, trees.index(outcome.states, at))
         accepted = _summable(work, channels) & trees.all_finite(state)
         context = Context(fold(queue.key[at], ClientPurpose.LINKS), info, work.modules)

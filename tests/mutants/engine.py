@@ -109,8 +109,8 @@ MUTANTS = (
     Mutant(
         "holding: a client sends what it does not hold",
         "engine/lanes.py",
-        "channel.shared(work.modules, info.share) if work.partly else channel",
-        "channel",
+        "channel.shared(work.modules, info.share) for name",
+        "channel for name",
         HELD,
         "fedavg-examples",
     ),
