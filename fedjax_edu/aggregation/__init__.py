@@ -2,6 +2,7 @@
 
 from fedjax_edu.aggregation import attacks
 from fedjax_edu.aggregation.centered_clip import centered_clip
+from fedjax_edu.aggregation.cka_graph import cka_graph
 from fedjax_edu.aggregation.clip import clip
 from fedjax_edu.aggregation.fltrust import fltrust
 from fedjax_edu.aggregation.geometric_median import geometric_median
@@ -19,6 +20,7 @@ __all__ = [
     "attacks",
     "centered_clip",
     "chain",
+    "cka_graph",
     "clip",
     "fltrust",
     "geometric_median",

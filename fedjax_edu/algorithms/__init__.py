@@ -18,6 +18,7 @@ from fedjax_edu.algorithms.low_rank import fedex_lora, flexlora, flora
 from fedjax_edu.algorithms.mime import mime, mimelite
 from fedjax_edu.algorithms.pfedme import pfedme
 from fedjax_edu.algorithms.qffl import qffl
+from fedjax_edu.algorithms.representations import with_representations
 from fedjax_edu.algorithms.scaffold import scaffold
 from fedjax_edu.algorithms.tap import Distillation, tap
 from fedjax_edu.algorithms.term import term
@@ -50,4 +51,5 @@ __all__ = [
     "scaffold",
     "tap",
     "term",
+    "with_representations",
 ]

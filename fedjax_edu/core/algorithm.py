@@ -13,6 +13,8 @@ from fedjax_edu.core.loss import Loss, LossFunction
 from fedjax_edu.core.modules import NO_MODULE, Modules
 from fedjax_edu.core.trees import Tree, float_dtype
 
+REPRESENTATIONS = "representations"  # the channel of clients that say how their models see a probe
+
 
 class Meta(NamedTuple):
     """What is known about a federation before it starts.

@@ -119,17 +119,19 @@ class Sentences:
     Attributes:
         source: of the weights, as for :meth:`fedjax_edu.models.TextEncoder.from_pretrained`.
         rank: of low-rank matrices, which are trained, beside all of its linear layers; 0: none.
+        words: how fast a table of word pieces learns that stands beside it; 0: there is none.
     """
 
     source: str
     rank: int = 0
+    words: float = 0.0
 
     def build(self, size: Size, rngs: nnx.Rngs) -> nnx.Module:
         """Its encoder."""
         language = TextEncoder.from_pretrained(self.source)
         if self.rank:
             add_low_rank(language, lambda path: True, rank=self.rank, seed=rngs.params())
-        return SentenceEncoder(language, size.width, rngs=rngs)
+        return SentenceEncoder(language, size.width, words=self.words, rngs=rngs)
 
 
 @dataclasses.dataclass(frozen=True)

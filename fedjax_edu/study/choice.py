@@ -22,7 +22,7 @@ _ELSEWHERE = {  # arguments of algorithms that have fields of their own
 }
 
 
-ALGORITHMS = tuple(name for name in algorithms.__all__ if name.islower())  # without what describes parts of them
+ALGORITHMS = tuple(name for name in algorithms.__all__ if "loss" in inspect.signature(getattr(algorithms, name)).parameters)
 
 _visible = optax.inject_hyperparams(optax.sgd)
 

@@ -51,11 +51,13 @@ class TextsConfig:
     Attributes:
         source: of a text encoder's weights, which stay as they are: ``"minilm"`` or a folder; empty: texts are not read.
         rank: of the low-rank matrices beside them, which are trained; 0: none.
+        words: how fast a table of word pieces beside the encoder learns; 0: there is none.
         pieces: word pieces that are kept of a row.
     """
 
     source: str
     rank: int
+    words: float
     pieces: Count
 
 

@@ -9,10 +9,36 @@ TAP = "tests/algorithms/test_tap.py"
 LOW_RANK = "tests/algorithms/test_low_rank.py"
 WIDTHS = "tests/algorithms/test_heterofl.py"
 NEAREST = "tests/personalization"
+SEEN = "tests/algorithms/test_representations.py"
 HELD = "tests/algorithms/test_held_modules.py"
 LEVELS = "tests/algorithms/test_hierarchy.py"
 
 MUTANTS = (
+    Mutant("representations: not centred", "algorithms/representations.py", "rows - jnp.mean(rows, axis=0, keepdims=True)", "rows", SEEN),
+    Mutant(
+        "representations: rows as long as they are",
+        "algorithms/representations.py",
+        "rows = _unit(",
+        "rows = (lambda values, axis: values)(",
+        SEEN,
+    ),
+    Mutant(
+        "representations: what is not finite swallowed", "algorithms/representations.py", "none = square == 0", "none = ~(square > 0)", SEEN
+    ),
+    Mutant(
+        "CKA graph: those who lack a module in its graph",
+        "aggregation/cka_graph.py",
+        "jnp.where(held[:, None], seen, jnp.zeros_like(seen))",
+        "seen",
+        SEEN,
+    ),
+    Mutant(
+        "CKA graph: nobody where nothing is seen",
+        "aggregation/cka_graph.py",
+        "jnp.where(jnp.any(found > 0), found, held.astype(found.dtype))",
+        "found",
+        SEEN,
+    ),
     Mutant(
         "SCAFFOLD: sign of the correction",
         "algorithms/scaffold.py",

@@ -46,7 +46,7 @@ def trained(table, config, tmp_path_factory):
 
 
 def train(table, config, source) -> Trained:
-    texts = {"source": str(source), "rank": 2, "pieces": 7}
+    texts = {"source": str(source), "rank": 2, "words": 3.0, "pieces": 7}
     changes = {"model": M3T | {"texts": texts}, "tasks": {"default": dataclasses.asdict(next(iter(config.tasks.values())))}}
     trainer = Trainer(fe.study.prepare(table, 1, 0), fe.study.SchoolsConfig.from_mapping(dataclasses.asdict(config) | changes))
     engine, state = trainer.federation()

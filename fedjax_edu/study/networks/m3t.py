@@ -39,7 +39,7 @@ class MultiModal(Network):
         self._texts = tuple(feature for feature in self.encoding.schema.features if feature.kind == "text" and texts["source"])
         parts = self._contents.parts
         if self._texts:
-            parts["text"] = Sentences(texts["source"], texts["rank"])
+            parts["text"] = Sentences(texts["source"], texts["rank"], texts["words"])
         encoders, fusion = (TransformerConfig(layers=count, **arguments) for count in layers)
         heads = {task.name: Binary() if task.binary else Regression() for task in self.encoding.schema.tasks}
         self.model = m3t(parts, heads, Size(width=width, encoders=encoders, fusion=fusion), seed)
