@@ -2,6 +2,7 @@
 
 from fedjax_edu.data import partition, readers
 from fedjax_edu.data.attacks import flip_labels
+from fedjax_edu.data.completing import complete_modalities
 from fedjax_edu.data.loading import data_folder, load, load_studies, vocabulary
 from fedjax_edu.data.losing import lose_modalities
 from fedjax_edu.data.partition import PartitionStatistics
@@ -20,6 +21,7 @@ __all__ = [
     "Standardiser",
     "Task",
     "World",
+    "complete_modalities",
     "data_folder",
     "flip_labels",
     "load",

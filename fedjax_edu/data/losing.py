@@ -42,11 +42,7 @@ def lose_modalities(population: Population, present: Mapping[str, str], ratio: f
     ratio, leaves = check_share("ratio", ratio), population.leaves()
     if not present:
         raise ArgumentError("present", present, "name at least one modality and the leaf that says which rows have it")
-    for modality, name in present.items():
-        if name not in leaves or leaves[name].dtype != bool:
-            those = ", ".join(leaf for leaf, values in leaves.items() if values.dtype == bool) or "there are none"
-            raise ArgumentError(f"present[{modality!r}]", name, f"name a leaf of booleans: {those}")
-    masks: dict[str, Any] = {name: leaves[name] for name in present.values()}
+    masks: dict[str, Any] = {name: validation.mask_leaf(f"present[{modality!r}]", leaves, name) for modality, name in present.items()}
     whole = np.flatnonzero(np.all([mask.reshape(len(mask), -1).any(axis=1) for mask in masks.values()], axis=0))
     order = np.random.default_rng([check_seed(seed)]).permutation(whole)[: round(ratio * len(whole))]
     for number, (name, mask) in enumerate(masks.items()):

@@ -328,6 +328,26 @@ class Population:
             holds={name: validation.read_only(holders[positions]) for name, holders in self.holds.items()},
         )
 
+    def select_examples(self, rows: np.ndarray) -> Self:
+        """The same clients with some of their rows; one that loses all of its own stays, and takes part in no round.
+
+        Args:
+            rows: bool [N], in the order of the arrays.
+
+        Raises:
+            ArgumentError: something else.
+
+        >>> population = Population.from_arrays(np.arange(5.0), offsets=[0, 2, 5])
+        >>> population.select_examples(population.arrays > 1).sizes.tolist()
+        [0, 3]
+        """
+        mask = np.asarray(rows)
+        if mask.dtype != bool or mask.shape != (self.num_examples,):
+            found = f"{mask.dtype} of shape {mask.shape}"
+            raise ArgumentError("rows", found, f"use one boolean for each of the {self.num_examples} rows")
+        kept = np.concatenate([[0], np.cumsum(mask)])[self.offsets]
+        return dataclasses.replace(self, arrays=self._gather(np.flatnonzero(mask)), offsets=validation.read_only(kept.astype(np.int64)))
+
     def holding(self, modules: Mapping[str, Any]) -> Self:
         r"""The population with other holders of some modules of a model.
 
@@ -426,7 +446,7 @@ class Population:
             if (empty := np.flatnonzero(np.bincount(side, minlength=len(shares)) == 0)).size:
                 remedy = "use fewer or larger fractions, or drop unit or time: what shares a time, or a unit across times, cannot be cut"
                 raise ArgumentError("time", f"no row for side {empty[0]} of {len(shares)}", remedy)
-        return tuple(self._keep(side == wanted) for wanted in range(len(shares)))
+        return tuple(self.select_examples(side == wanted) for wanted in range(len(shares)))
 
     def describe(self) -> PopulationSummary:
         """Clients, examples, quantiles of the sizes, leaves and attributes; printing it shows a small table."""
@@ -451,10 +471,6 @@ class Population:
         if len(np.unique(wanted)) < len(wanted):
             raise ArgumentError("clients", clients, "name each client once")
         return wanted
-
-    def _keep(self, mask: np.ndarray) -> Self:
-        kept = np.concatenate([[0], np.cumsum(mask)])[self.offsets]
-        return dataclasses.replace(self, arrays=self._gather(np.flatnonzero(mask)), offsets=validation.read_only(kept.astype(np.int64)))
 
     def _rows(self, clients: np.ndarray) -> np.ndarray:
         sizes = self.sizes[clients]

@@ -172,6 +172,18 @@ def check_fractions(fractions: Any) -> np.ndarray:
     return array.astype(np.float64)
 
 
+def mask_leaf(argument: str, leaves: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """The leaf of booleans that an argument names.
+
+    Raises:
+        ArgumentError: there is none of that name.
+    """
+    if name not in leaves or leaves[name].dtype != bool:
+        those = ", ".join(leaf for leaf, values in leaves.items() if values.dtype == bool) or "there are none"
+        raise ArgumentError(argument, name, f"name a leaf of booleans: {those}")
+    return leaves[name]
+
+
 def read_only(array: np.ndarray) -> np.ndarray:
     """A view that cannot be written through, so that a population cannot change under a running experiment."""
     view = array.view()
