@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config.studies = ("courses",)
     config.rounds, config.cohort, config.chunk = 200, 4, 20
     config.saving.rounds = 50
-    config.model.texts = {"source": "minilm", "rank": 8, "words": 0.0, "pieces": 16}
+    config.model.texts = {"source": "minilm", "rank": 8, "pieces": 16, "buckets": 0, "gain": 30.0, "subwords": 256}
     federated = {"client_learning_rate": 0.1, "server_learning_rate": 0.001, "batch_size": 16}
     config.federated = ConfigDict({**config.federated.to_dict(), **federated})
     return config

@@ -111,4 +111,5 @@ def _modality(population: Population, name: str, values: str, mask: str) -> _Mod
         raise ArgumentError(f"modalities[{name!r}]", values, f"name a leaf of floats: {those}")
     array = leaves[values]
     seen = np.where(tokens.reshape(*tokens.shape, *(1,) * (array.ndim - tokens.ndim)), array, 0)
-    return _Modality(seen.reshape(len(seen), -1), tokens.reshape(len(tokens), -1).any(axis=1))
+    there: Any = tokens.reshape(len(tokens), -1).any(axis=1)
+    return _Modality(seen.reshape(len(seen), -1), there)

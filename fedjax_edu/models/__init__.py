@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Regression,
         Sequence,
         Size,
+        Subwords,
         Tabular,
         Text,
         m3t,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from fedjax_edu.models.encoders.image import ImageEncoder
     from fedjax_edu.models.encoders.sentences import SentenceEncoder
     from fedjax_edu.models.encoders.sequence import Interactions, SequenceEncoder
+    from fedjax_edu.models.encoders.subwords import SubwordEncoder
     from fedjax_edu.models.encoders.tabular import Record, TabularEncoder
     from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
     from fedjax_edu.models.ensemble import TabularEnsemble
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from fedjax_edu.models.experts import Experts, Routed
     from fedjax_edu.models.function import functional
     from fedjax_edu.models.fusion.gated import GatedFusion
+    from fedjax_edu.models.fusion.joint import JointFusion
     from fedjax_edu.models.fusion.transformer import TransformerFusion
     from fedjax_edu.models.heads import (
         BinaryHead,
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
         RegressionHead,
     )
     from fedjax_edu.models.linear import Linear
-    from fedjax_edu.models.losses import Wanted, expert_metrics, make_loss
+    from fedjax_edu.models.losses import Agreement, Wanted, expert_metrics, make_loss
     from fedjax_edu.models.multimodal import M3T, Answers, Content
     from fedjax_edu.models.multitask import MultiTaskModel
     from fedjax_edu.models.pretrained.low_rank import load_low_rank, save_low_rank
@@ -60,7 +63,7 @@ _HOME = {
     "agreement": ["aligned_margin", "contrastive_matching"],
     "attention": ["Attention"],
     "building": [
-        *("Tabular", "Sequence", "Text", "Sentences", "Image", "Audio", "Features"),
+        *("Tabular", "Sequence", "Text", "Sentences", "Subwords", "Image", "Audio", "Features"),
         *("Binary", "Regression", "Categorical", "Ordinal", "NextResponse", "Ranking"),
         *("Size", "m3t"),
     ],
@@ -72,16 +75,18 @@ _HOME = {
     "encoders.image": ["ImageEncoder"],
     "encoders.sentences": ["SentenceEncoder"],
     "encoders.sequence": ["Interactions", "SequenceEncoder"],
+    "encoders.subwords": ["SubwordEncoder"],
     "encoders.tabular": ["Record", "TabularEncoder"],
     "encoders.text": ["TextConfig", "TextEncoder"],
     "ensemble": ["TabularEnsemble"],
     "experts": ["Experts", "Routed"],
     "function": ["functional"],
     "fusion.gated": ["GatedFusion"],
+    "fusion.joint": ["JointFusion"],
     "fusion.transformer": ["TransformerFusion"],
     "heads": ["BinaryHead", "CategoricalHead", "NextResponseHead", "OrdinalHead", "Ranked", "RankingHead", "RegressionHead"],
     "linear": ["Linear"],
-    "losses": ["Wanted", "expert_metrics", "make_loss"],
+    "losses": ["Agreement", "Wanted", "expert_metrics", "make_loss"],
     "multimodal": ["M3T", "Answers", "Content"],
     "multitask": ["MultiTaskModel"],
     "entries": ["Entry", "describe", "modules_of", "registry"],
@@ -93,6 +98,7 @@ _HOME = {
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "M3T",
+    "Agreement",
     "Answers",
     "Attention",
     "Audio",
@@ -110,6 +116,7 @@ __all__ = [
     "Image",
     "ImageEncoder",
     "Interactions",
+    "JointFusion",
     "Linear",
     "MultiTaskModel",
     "NextResponse",
@@ -129,6 +136,8 @@ __all__ = [
     "SequenceEncoder",
     "Size",
     "Stamped",
+    "SubwordEncoder",
+    "Subwords",
     "Tabular",
     "TabularEncoder",
     "TabularEnsemble",

@@ -30,10 +30,10 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, 
     """What each query reads of the values of the tokens that are there, [B, T, D].
 
     Args:
-        query: float [B, T, D], heads side by side; key and value likewise.
-        key: of the tokens that are read.
+        query: float [B, T, D], heads side by side.
+        key: of the tokens that are read, [B, S, D].
         value: of the same.
-        mask: bool [B, T], which of them are there.
+        mask: bool [B, S], which of them are there.
         heads: they share the width.
         causal: a token reads no later one.
     """
@@ -66,7 +66,8 @@ class Attention(nnx.Module):
         self.query, self.key, self.value, self.out = projections(width, heads, rngs)
         self.heads, self.causal = heads, causal
 
-    def __call__(self, tokens: Tokens) -> jax.Array:
-        """Tokens of width D -> [B, T, D]."""
-        query, key, value = (layer(tokens.values) for layer in (self.query, self.key, self.value))
-        return self.out(attend(query, key, value, tokens.mask, self.heads, self.causal))
+    def __call__(self, tokens: Tokens, read: Tokens | None = None) -> jax.Array:
+        """Tokens of width D -> [B, T, D]; they read others, [B, S, D], or one another."""
+        read = tokens if read is None else read
+        query, key, value = self.query(tokens.values), self.key(read.values), self.value(read.values)
+        return self.out(attend(query, key, value, read.mask, self.heads, self.causal))

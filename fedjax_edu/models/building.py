@@ -14,6 +14,7 @@ from fedjax_edu.models.encoders.features import FeaturesEncoder
 from fedjax_edu.models.encoders.image import ImageEncoder
 from fedjax_edu.models.encoders.sentences import SentenceEncoder
 from fedjax_edu.models.encoders.sequence import SequenceEncoder
+from fedjax_edu.models.encoders.subwords import SubwordEncoder
 from fedjax_edu.models.encoders.tabular import TabularEncoder
 from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
 from fedjax_edu.models.fusion.transformer import TransformerFusion
@@ -119,19 +120,34 @@ class Sentences:
     Attributes:
         source: of the weights, as for :meth:`fedjax_edu.models.TextEncoder.from_pretrained`.
         rank: of low-rank matrices, which are trained, beside all of its linear layers; 0: none.
-        words: how fast a table of word pieces learns that stands beside it; 0: there is none.
     """
 
     source: str
     rank: int = 0
-    words: float = 0.0
 
     def build(self, size: Size, rngs: nnx.Rngs) -> nnx.Module:
         """Its encoder."""
         language = TextEncoder.from_pretrained(self.source)
         if self.rank:
             add_low_rank(language, lambda path: True, rank=self.rank, seed=rngs.params())
-        return SentenceEncoder(language, size.width, words=self.words, rngs=rngs)
+        return SentenceEncoder(language, size.width, rngs=rngs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subwords:
+    """Texts as subwords; see :class:`fedjax_edu.models.SubwordEncoder`.
+
+    Attributes:
+        buckets: numbers that there are for subwords.
+        gain: how fast they learn.
+    """
+
+    buckets: int
+    gain: float = 30.0
+
+    def build(self, size: Size, rngs: nnx.Rngs) -> nnx.Module:
+        """Its encoder."""
+        return SubwordEncoder(self.buckets, size.width, gain=self.gain)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,13 +1,16 @@
 """What a client minimises: the losses of its tasks, and what experts ask for."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.loss import Loss
 from fedjax_edu.core.trees import Tree
+from fedjax_edu.models.agreement import aligned_margin, contrastive_matching
 from fedjax_edu.models.multimodal import Answers, Content
 from fedjax_edu.models.transformer import Report
 
@@ -26,7 +29,29 @@ class Wanted(NamedTuple):
     present: jax.Array
 
 
-def make_loss(apply: Callable[..., Answers], heads: Mapping[str, Any], weights: Mapping[str, float] | None = None) -> Callable[..., Loss]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """What FedMVP asks for beside the tasks' losses, of a model whose fusion has views (:class:`fedjax_edu.models.JointFusion`).
+
+    Attributes:
+        matching: weight of :func:`fedjax_edu.models.contrastive_matching`.
+        temperature: of the same.
+        margin: weight of :func:`fedjax_edu.models.aligned_margin`.
+
+    Reference: Che et al. (2024), "FedMVP", arXiv:2406.11048.
+    """
+
+    matching: float = 0.01
+    temperature: float = 0.1
+    margin: float = 0.5
+
+
+def make_loss(
+    apply: Callable[..., Answers],
+    heads: Mapping[str, Any],
+    weights: Mapping[str, float] | None = None,
+    agreement: Agreement | None = None,
+) -> Callable[..., Loss]:
     """The loss of a multi-modal multi-task model, for the engine.
 
     Rows of a batch are ``{"contents": {modality: Content}, "wanted": {task: Wanted}}``; a modality or task that a row lacks is absent by
@@ -36,6 +61,7 @@ def make_loss(apply: Callable[..., Answers], heads: Mapping[str, Any], weights: 
         apply: ``(params, contents) -> Answers``, from :func:`fedjax_edu.models.functional`.
         heads: of the model.
         weights: of tasks; those left out count 1.
+        agreement: of modalities with the joint view, which is trained on but not reported; None asks for none.
 
     Returns:
         ``(params, batch, key, valid) -> fe.Loss``. Metrics are each task's loss, and for each layer of experts the share of choices that
@@ -46,15 +72,33 @@ def make_loss(apply: Callable[..., Answers], heads: Mapping[str, Any], weights: 
     def loss(params: Tree, batch: dict[str, Any], key: jax.Array, *, valid: jax.Array) -> Loss:
         contents = {name: _of_valid_rows(content, valid) for name, content in batch["contents"].items()}
         answers = apply(params, contents)
-        metrics: Metrics = {}
-        total = jnp.zeros(len(valid))
-        for task, wanted in batch["wanted"].items():
-            present = _rows(wanted.present, valid)
-            losses = heads[task].losses(answers.outputs[task], wanted.values, present)
-            metrics[task] = losses, present.reshape(len(valid), -1).any(axis=1).astype(losses.dtype)
-            total = total + weights.get(task, 1.0) * losses
+        wanted: dict[str, Wanted] = {task: one._replace(present=_rows(one.present, valid)) for task, one in batch["wanted"].items()}
+        losses = of_tasks(answers.outputs, wanted)
+        metrics: Metrics = {task: (values, _somewhere(wanted[task].present).astype(values.dtype)) for task, values in losses.items()}
         asked = sum((routed.loss for routed in answers.report.values()), jnp.zeros(()))
-        return Loss(total, regulariser=asked, metrics=metrics | expert_metrics(answers.report))
+        if agreement is not None:
+            asked = asked + disagreement(agreement, answers, wanted, losses, valid)
+        return Loss(weighted(losses, valid), regulariser=asked, metrics=metrics | expert_metrics(answers.report))
+
+    def of_tasks(outputs: Mapping[str, jax.Array], wanted: Mapping[str, Wanted]) -> dict[str, jax.Array]:
+        return {task: heads[task].losses(outputs[task], one.values, one.present) for task, one in wanted.items() if task in outputs}
+
+    def weighted(losses: Mapping[str, jax.Array], valid: jax.Array) -> jax.Array:
+        return sum((weights.get(task, 1.0) * values for task, values in losses.items()), jnp.zeros(len(valid)))
+
+    def disagreement(
+        agreement: Agreement, answers: Answers, wanted: Mapping[str, Wanted], losses: Mapping[str, jax.Array], valid: jax.Array
+    ) -> jax.Array:
+        if answers.views is None:
+            raise ArgumentError("agreement", agreement, "leave it out, or use a fusion with views: fe.models.JointFusion")
+        joint, seen = answers.views
+        alone = {modality: of_tasks(outputs, wanted) for modality, outputs in answers.alone.items()}
+        together = {modality: weighted({task: losses[task] for task in own}, valid) for modality, own in alone.items()}
+        matching = contrastive_matching(joint, seen, temperature=agreement.temperature)
+        margin = sum(
+            aligned_margin(joint, together[name], {name: seen[name]}, {name: weighted(own, valid)}, valid) for name, own in alone.items()
+        )
+        return agreement.matching * matching + agreement.margin * margin
 
     return loss
 
@@ -82,6 +126,10 @@ def expert_metrics(report: Report) -> Metrics:
 
 def _ratio(values: jax.Array, counts: jax.Array) -> jax.Array:
     return values / jnp.maximum(counts, 1.0)
+
+
+def _somewhere(present: jax.Array) -> jax.Array:
+    return present.reshape(len(present), -1).any(axis=1)
 
 
 def _rows(present: jax.Array, valid: jax.Array) -> jax.Array:

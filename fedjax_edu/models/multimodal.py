@@ -1,6 +1,7 @@
 """The multi-modal multi-task model: encoders of modalities, a fusion of their tokens, a head for each task."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ from flax import nnx
 from jax import lax
 
 from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.models.fusion.fused import Fused, Views
 from fedjax_edu.models.heads import NextResponseHead
 from fedjax_edu.models.tokens import Tokens
 from fedjax_edu.models.transformer import Report
@@ -34,10 +36,14 @@ class Answers(NamedTuple):
     Args:
         outputs: task -> [B, ...].
         report: module -> what its experts say.
+        views: of a fusion that knows how each modality sees a row; None of others.
+        alone: modality -> what heads say of its view, by task; empty without views.
     """
 
     outputs: dict[str, jax.Array]
     report: Report
+    views: Views | None = None
+    alone: Mapping[str, dict[str, jax.Array]] = MappingProxyType({})
 
 
 class M3T(nnx.Module):
@@ -76,13 +82,15 @@ class M3T(nnx.Module):
             report |= {f"encoders.{modality}.{name}": routed for name, routed in said.items()}
         heads = {task: self.heads[task] for task in self.heads}  # by key: a task may be called like one of a dictionary's methods
         pooled = [task for task, head in heads.items() if not isinstance(head, NextResponseHead)]
-        representations, said = self.fusion(parts, pooled, domain)
-        report |= {f"fusion.{name}": routed for name, routed in said.items()}
-        outputs = {task: heads[task](representation) for task, representation in representations.items()}
+        fused: Fused = self.fusion(parts, pooled, domain)
+        report |= {f"fusion.{name}": routed for name, routed in fused.report.items()}
+        outputs = {task: heads[task](representation) for task, representation in fused.representations.items()}
+        views = {} if fused.views is None else fused.views.alone
+        alone = {modality: {task: heads[task](view) for task in pooled} for modality, (view, _) in views.items()}
         for task, head in heads.items():
             if isinstance(head, NextResponseHead):
                 outputs[task] = head(parts["sequence"], contents["sequence"].values.items)
-        return Answers(outputs, report)
+        return Answers(outputs, report, fused.views, alone)
 
 
 def _encoded(encoder: nnx.Module, content: Content) -> tuple[Tokens, Report]:

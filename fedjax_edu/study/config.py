@@ -49,16 +49,20 @@ class TextsConfig:
     """How a multi-modal model reads the texts of a table.
 
     Attributes:
-        source: of a text encoder's weights, which stay as they are: ``"minilm"`` or a folder; empty: texts are not read.
+        source: of a text encoder's weights, which stay as they are: ``"minilm"`` or a folder; empty: texts are not read by one.
         rank: of the low-rank matrices beside them, which are trained; 0: none.
-        words: how fast a table of word pieces beside the encoder learns; 0: there is none.
         pieces: word pieces that are kept of a row.
+        buckets: numbers for subwords, each with a vector that is learned; 0: texts are not read as subwords.
+        gain: how fast those learn.
+        subwords: that are kept of a row.
     """
 
     source: str
     rank: int
-    words: float
     pieces: Count
+    buckets: int
+    gain: float
+    subwords: Count
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

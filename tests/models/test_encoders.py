@@ -15,6 +15,7 @@ from fedjax_edu.models.encoders.audio import AudioEncoder, log_mel, mel_filters
 from fedjax_edu.models.encoders.features import FeaturesEncoder, Stamped, waves
 from fedjax_edu.models.encoders.image import ImageEncoder
 from fedjax_edu.models.encoders.sequence import Interactions, SequenceEncoder
+from fedjax_edu.models.encoders.subwords import SubwordEncoder
 from fedjax_edu.models.encoders.tabular import Record, TabularEncoder
 from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
 from fedjax_edu.models.transformer import TransformerConfig
@@ -74,6 +75,7 @@ CASES = {
         PRESENT,
         LENGTHS,
     ),
+    "subwords": Case(SubwordEncoder(20, WIDTH, gain=3.0), RANDOM.integers(20, size=(ROWS, 5)).astype(np.int32), PRESENT, LENGTHS),
     "image": Case(ImageEncoder(4, 6, 3, patch=2, tokens=WIDTH, config=DENSE, rngs=nnx.Rngs(3)), normal(ROWS, 4, 6, 3), PRESENT, LENGTHS),
     "audio": Case(
         AudioEncoder(WIDTH, DENSE, patch=2, **RATE, rngs=nnx.Rngs(4)),
@@ -316,6 +318,18 @@ def test_text_tokens_are_their_formula():
             x = transformers.normalise(layer["after_feed_forward"], x + transformers.feed_forward(layer["feed_forward"], x), 1e-12)
         np.testing.assert_allclose(tokens.values[row], x * mask[:, None], rtol=1e-3, atol=1e-4)
     assert report == {}
+
+
+def test_a_token_of_subwords_is_its_formula():
+    case = CASES["subwords"]
+    table, bias = normal(20, WIDTH), normal(WIDTH)
+    tokens, report = run(case, {"table": table, "bias": bias}, case.values)
+    for row in range(ROWS):
+        count = LENGTHS[row] if PRESENT[row] else 0
+        assert tokens.mask[row] == (count > 0)
+        expected = 3 * table[case.values[row, :count]].sum(axis=0) / np.sqrt(count) + bias if count else np.zeros(WIDTH)
+        np.testing.assert_allclose(tokens.values[row, 0], expected, rtol=1e-5, atol=1e-5)
+    assert report == {} and not np.any(fe.models.functional(case.encoder)[1]["table"])
 
 
 def test_a_step_knows_no_later_one():

@@ -11,6 +11,7 @@ from flax import nnx
 
 import fedjax_edu as fe
 from fedjax_edu.models.fusion.gated import SHARED, GatedFusion
+from fedjax_edu.models.fusion.joint import JointFusion
 from fedjax_edu.models.fusion.transformer import TransformerFusion
 from fedjax_edu.models.tokens import Tokens
 from fedjax_edu.models.transformer import TransformerConfig
@@ -21,6 +22,7 @@ MODALITIES, TASKS = ("image", "text"), ("math", "read")
 FUSIONS = {
     "transformer": TransformerFusion(MODALITIES, WIDTH, TransformerConfig(layers=1, heads=2), rngs=nnx.Rngs(0)),
     "experts": TransformerFusion(MODALITIES, WIDTH, TransformerConfig(layers=1, heads=2, experts=3), rngs=nnx.Rngs(0)),
+    "joint": JointFusion(MODALITIES, WIDTH, TransformerConfig(layers=1, heads=2), rngs=nnx.Rngs(0)),
     "gated": GatedFusion(MODALITIES, TASKS, WIDTH, layers=1, heads=2, hidden=5, domains=3, rngs=nnx.Rngs(0)),
 }
 every_fusion = pytest.mark.parametrize("fusion", FUSIONS.values(), ids=FUSIONS)
@@ -48,7 +50,8 @@ def shaken(fusion):
 @every_fusion
 def test_every_task_gets_a_finite_representation_of_every_row(fusion):
     apply, params = shaken(fusion)
-    representations, report = apply(params, parts(), TASKS)
+    representations, report, views = apply(params, parts(), TASKS)
+    assert (views is None) == (fusion is not FUSIONS["joint"])
     assert {task: leaf.shape for task, leaf in representations.items()} == dict.fromkeys(TASKS, (ROWS, WIDTH))
     assert all(np.all(np.isfinite(leaf)) for leaf in representations.values())
     assert set(report) == ({"layers.0"} if fusion is FUSIONS["experts"] else set())
@@ -74,10 +77,57 @@ def test_heads_on_the_short_cut_are_linear_regression():
     """Without what the transformer adds, a representation is the sum of the means of modalities."""
     apply, params = shaken(FUSIONS["transformer"])
     params = params | {"last": jax.tree.map(jnp.zeros_like, params["last"])}
-    (one, _), (two, _) = (apply(params, parts(seed), TASKS) for seed in (0, 0))
+    one, two = (apply(params, parts(seed), TASKS).representations for seed in (0, 0))
     expected = sum(np.asarray(tokens.mean()) for tokens in parts().values())
     np.testing.assert_allclose(one["math"], expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(one["math"], two["read"])
+
+
+def unit(x):
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-30)
+
+
+def test_joint_fusion_equals_its_numpy_twin():
+    """Modalities read each other, a transformer all; a row without a modality has nothing to read, and no view of it."""
+    apply, params = shaken(FUSIONS["joint"])
+    tree, tokens = transformers.doubles(params), parts()
+    tree["transformer"]["layers"] = dict(enumerate(tree["transformer"]["layers"].values()))
+    representations, _, views = apply(params, tokens, TASKS)
+    for row in range(ROWS):
+        x = {name: np.asarray(own.values[row], float) for name, own in tokens.items()}
+        mask = {name: np.asarray(own.mask[row]) for name, own in tokens.items()}
+        ready = {name: transformers.normalise(tree["before"][name], x[name]) for name in MODALITIES}
+        crossed = []
+        for name, other in (MODALITIES, MODALITIES[::-1]):
+            layer = tree["crossing"][name]
+            read = transformers.attend(
+                transformers.linear(layer["query"], ready[name]),
+                transformers.linear(layer["key"], ready[other]),
+                transformers.linear(layer["value"], ready[other]),
+                mask[other],
+                2,
+            )
+            crossed.append(x[name] + mask[other].any() * transformers.linear(layer["out"], read))
+        every = np.concatenate([mask[name] for name in MODALITIES])
+        out = transformers.transformer(tree["transformer"], np.concatenate(crossed), every, 2)
+        seen = unit(transformers.linear(tree["common"], transformers.normalise(tree["last"], out)))
+        joint = seen[every].mean(axis=0) if every.any() else np.zeros(WIDTH)
+        np.testing.assert_allclose(views.joint[row], joint, rtol=1e-3, atol=1e-4)
+        hidden = np.maximum(transformers.linear(tree["into"], joint), 0)
+        np.testing.assert_allclose(representations["math"][row], joint + transformers.linear(tree["out"], hidden), rtol=1e-3, atol=1e-4)
+        for name in MODALITIES:
+            view, present = views.alone[name]
+            assert present[row] == mask[name].any()
+            alone = unit(transformers.linear(tree["common"], x[name][mask[name]].mean(axis=0))) if mask[name].any() else np.zeros(WIDTH)
+            np.testing.assert_allclose(view[row], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_one_modality_alone_is_enough_for_joint_fusion():
+    apply, params = shaken(FUSIONS["joint"])
+    alone = {"image": parts()["image"]}
+    slope = jax.jit(jax.grad(lambda params: jnp.sum(apply(params, alone, TASKS).representations["math"] ** 2)))(params)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(slope["crossing"]))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
 
 
 def domain_expert(tree, x, domain):
@@ -99,7 +149,7 @@ def through(attention, expert, x, mask, domain):
 def test_gated_fusion_is_the_mean_of_its_four_paths(domain):
     apply, params = shaken(FUSIONS["gated"])
     tree, tokens = transformers.doubles(params), parts()
-    representations, _ = apply(params, tokens, TASKS, jnp.asarray(domain))
+    representations = apply(params, tokens, TASKS, jnp.asarray(domain)).representations
     for task, row in itertools.product(TASKS, range(ROWS)):
         means = []
         for modality in MODALITIES:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import fedjax_edu as fe
 from fedjax_edu.models import building, heads
@@ -213,6 +214,44 @@ def test_the_loss_is_the_weighted_sum_of_its_tasks(model):
     np.testing.assert_allclose(out.per_example, expected, rtol=1e-5)
     report = apply(params, batch["contents"]).report
     assert float(out.regulariser) == pytest.approx(sum(float(routed.loss) for routed in report.values()), rel=1e-5)
+
+
+def test_agreement_is_what_fedmvp_adds_to_the_loss(model):
+    """Heads read each view alone; histories, which have a head of their own, are no part of the comparison; padding says nothing."""
+    fusion = fe.models.JointFusion(list(model.encoders), 8, TransformerConfig(layers=1, heads=2), rngs=nnx.Rngs(1))
+    apply, params = fe.models.functional(fe.models.M3T(dict(model.encoders), fusion, dict(model.heads)))
+    apply, batch, valid = jax.jit(apply), rows(6), np.arange(6) < 5
+    weights, key = {"score": 0.5}, jax.random.key(0)
+    plain, asked = (
+        jax.jit(make_loss(apply, model.heads, weights, one))(params, batch, key, valid=valid)
+        for one in (None, fe.models.Agreement(matching=0.2, temperature=0.5, margin=2.0))
+    )
+    np.testing.assert_array_equal(plain.per_example, asked.per_example)
+    contents = {name: one._replace(present=(one.present.T & valid).T) for name, one in batch["contents"].items()}
+    answers = apply(params, contents)
+    pooled = [task for task in TASKS if not isinstance(model.heads[task], fe.models.NextResponseHead)]
+
+    def total(outputs):
+        found = {}
+        for task in pooled:
+            wanted = batch["wanted"][task]
+            found[task] = model.heads[task].losses(outputs[task], wanted.values, (wanted.present.T & valid).T)
+        return sum(weights.get(task, 1.0) * values for task, values in found.items())
+
+    joint, alone = answers.views
+    losses = {name: total(outputs) for name, outputs in answers.alone.items()}
+    expected = 0.2 * fe.models.contrastive_matching(joint, alone, temperature=0.5)
+    expected += 2.0 * fe.models.aligned_margin(joint, total(answers.outputs), alone, losses, valid)
+    assert len(losses) > 1 and all(set(outputs) == set(pooled) for outputs in answers.alone.values())
+    assert float(asked.regulariser - plain.regulariser) == pytest.approx(float(expected), rel=1e-4)
+    assert float(expected) > 0.1
+
+
+def test_agreement_without_views_is_refused(model):
+    apply, params = fe.models.functional(model)
+    loss = make_loss(apply, model.heads, agreement=fe.models.Agreement())
+    with pytest.raises(fe.errors.ArgumentError, match=r"^agreement: got .*; leave it out, or use a fusion with views"):
+        loss(params, rows(2), jax.random.key(0), valid=jnp.ones(2, bool))
 
 
 def test_means_of_expert_metrics_are_means_over_choices(model):

@@ -290,23 +290,8 @@ def test_a_sentence_is_the_mean_of_its_pieces_weighted_by_a_query(folder):
         np.testing.assert_allclose(tokens.values[row, 0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_table_of_words_adds_the_mean_of_its_rows(folder):
-    """It starts at zero; a piece counts as often as it stands in the text, and padding not at all."""
-    without, encoder = (models.Sentences(str(folder), words=words).build(building.SIZES["tiny"], nnx.Rngs(1)) for words in (0.0, 5.0))
-    assert without.words is None
-    numbers, lengths = encoder.language.pieces.numbers(["algebra of sets of sets", "sets"], 8)
-    inputs = jnp.asarray(numbers), jnp.ones(2, bool), jnp.asarray(lengths)
-    plain = np.asarray(without(*inputs)[0].values)
-    np.testing.assert_array_equal(encoder(*inputs)[0].values, plain)
-    table = np.random.default_rng(2).normal(size=encoder.words[...].shape)
-    encoder.words[...] = jnp.asarray(table, jnp.float32)
-    for row, length in enumerate(lengths):
-        expected = plain[row, 0] + 5 * table[numbers[row, :length]].mean(axis=0)
-        np.testing.assert_allclose(encoder(*inputs)[0].values[row, 0], expected, rtol=1e-4, atol=1e-5)
-
-
 def test_gradients_of_absent_sentences_are_zero(folder):
-    encoder = models.Sentences(str(folder), rank=2, words=5.0).build(building.SIZES["tiny"], nnx.Rngs(1))
+    encoder = models.Sentences(str(folder), rank=2).build(building.SIZES["tiny"], nnx.Rngs(1))
     apply, params = models.functional(encoder)
     numbers, lengths = encoder.language.pieces.numbers(["algebra", "sets"], 4)
     gradients = jax.grad(lambda params: apply(params, numbers, jnp.zeros(2, bool), lengths)[0].values.sum())(params)

@@ -29,14 +29,14 @@ def feed_forward(layer, x):
 
 
 def attend(query, key, value, mask, heads, causal=False):
-    """What the tokens of one row read: query, key, value [T, D], mask [T]."""
+    """What the tokens of one row read: query [T, D], key and value [S, D], mask [S]."""
     steps, width = query.shape
     size = width // heads
     read = np.zeros((steps, width))
     for head in range(heads):
         own = slice(head * size, (head + 1) * size)
         for step in range(steps):
-            seen = [other for other in range(steps) if mask[other] and (other <= step or not causal)]
+            seen = [other for other in range(len(key)) if mask[other] and (other <= step or not causal)]
             if seen:
                 scores = softmax([query[step, own] @ key[other, own] / np.sqrt(size) for other in seen])
                 read[step, own] = sum(score * value[other, own] for score, other in zip(scores, seen, strict=True))

@@ -14,7 +14,7 @@ import fedjax_edu as fe
 from fedjax_edu.core.trees import named_leaves
 from fedjax_edu.data import Population
 from fedjax_edu.study.identity import digest
-from fedjax_edu.study.networks.words import words_of
+from fedjax_edu.study.networks.words import subwords_of, texts_of, words_of
 from fedjax_edu.study.training import Trained, Trainer
 from tests.models import small_bert
 from tests.study.test_networks import M3T
@@ -45,8 +45,8 @@ def trained(table, config, tmp_path_factory):
     return train(table, config, small_bert.write(tmp_path_factory.mktemp("bert")))
 
 
-def train(table, config, source) -> Trained:
-    texts = {"source": str(source), "rank": 2, "words": 3.0, "pieces": 7}
+def train(table, config, source, rank=2) -> Trained:
+    texts = {"source": str(source), "rank": rank, "pieces": 7, "buckets": 64, "gain": 3.0, "subwords": 40}
     changes = {"model": M3T | {"texts": texts}, "tasks": {"default": dataclasses.asdict(next(iter(config.tasks.values())))}}
     trainer = Trainer(fe.study.prepare(table, 1, 0), fe.study.SchoolsConfig.from_mapping(dataclasses.asdict(config) | changes))
     engine, state = trainer.federation()
@@ -60,7 +60,7 @@ def pieces_of(trained):
 def test_the_texts_of_a_row_are_read_one_after_another(table, trained):
     pieces = pieces_of(trained)
     features = tuple(feature for feature in table.schema.features if feature.kind == "text")
-    content = words_of(table, features, pieces, 7)
+    content = words_of(texts_of(table, features), pieces, 7)
     rows = frame()
     for position in range(120):
         texts = [text for text in rows.loc[position, ["title", "note"]] if isinstance(text, str) and text]
@@ -71,12 +71,45 @@ def test_the_texts_of_a_row_are_read_one_after_another(table, trained):
             assert content.lengths[position] == length
 
 
+def test_subwords_are_the_short_pieces_of_words(table):
+    """Those of three to five letters, with the borders of words; texts that share them share numbers, up to the bucket."""
+    features = tuple(feature for feature in table.schema.features if feature.kind == "text")
+    texts = texts_of(table, features)
+    content = subwords_of(texts, 2**20, 40)
+    rows = frame()
+    pieces = {}
+    for position in range(120):
+        words = " ".join(text for text in rows.loc[position, ["title", "note"]] if isinstance(text, str)).split()
+        padded = {f" {word} " for word in words}
+        expected = {word[at : at + size] for word in padded for size in (3, 4, 5) for at in range(len(word) - size + 1)}
+        found = content.values[position, : content.lengths[position]].tolist()
+        assert len(set(found)) == len(expected) and content.present[position] == bool(words)
+        pieces[frozenset(expected)] = set(found)
+    for one, numbers in pieces.items():
+        for other, others in pieces.items():
+            assert len(numbers & others) == len(one & other)
+    few = subwords_of(texts, 2**20, 3)
+    np.testing.assert_array_equal(few.values, content.values[:, :3])
+    np.testing.assert_array_equal(few.lengths, np.minimum(content.lengths, 3))
+
+
+def test_subwords_need_no_text_encoder(table, config, tmp_path):
+    trained = train(table, config, "", rank=0)
+    assert sorted(trained.trainer.network.params["encoders"]) == ["subwords", "tabular"]
+    model = fe.load_model(fe.export(trained.state, tmp_path / "model", network=trained.trainer.network))
+    found = model.predict(frame().drop(columns="passed"), say=None)
+    outputs = trained.trainer.data.encoding.decode(trained.outputs(trained.trainer.data.held_out))[:, 0]
+    np.testing.assert_allclose(found["passed probability"][trained.trainer.data.held_out.rows], outputs, rtol=1e-5)
+    other = model.predict(frame().assign(title="sets of algebra", note="sets"), say=None)
+    assert not np.allclose(other["passed probability"], found["passed probability"])
+
+
 def test_published_weights_stay_and_the_rest_is_trained(trained):
     before, after = dict(named_leaves(trained.trainer.network.params)), dict(named_leaves(trained.state.params))
     moved = {path for path, leaf in after.items() if not np.array_equal(leaf, before[path])}
     assert not any(path.startswith("encoders.text.language") for path in moved)
     assert any(path.startswith("lora.encoders.text.language") for path in moved)
-    assert "encoders.text.read.kernel" in moved
+    assert {"encoders.text.read.kernel", "encoders.subwords.table"} <= moved
     assert any(path.startswith("heads.passed") for path in moved)
 
 
@@ -155,5 +188,5 @@ def test_a_long_text_costs_its_own_length(table, trained):
     arrays = {"texts": {"title": places}}
     whole = Population.from_arrays(arrays, [0, rows], texts={"title": ("of algebra", long)})
     feature = next(feature for feature in table.schema.features if feature.name == "title")
-    content = words_of(whole, (feature,), pieces_of(trained), 7)
+    content = words_of(texts_of(whole, (feature,)), pieces_of(trained), 7)
     np.testing.assert_array_equal(content.lengths[:3], [7, 4, 4])

@@ -8,9 +8,10 @@ from flax import nnx
 
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.models.attention import attend, projections
+from fedjax_edu.models.fusion.fused import Fused
 from fedjax_edu.models.linear import Linear
 from fedjax_edu.models.tokens import Tokens
-from fedjax_edu.models.transformer import FeedForward, Report
+from fedjax_edu.models.transformer import FeedForward
 
 SHARED = "shared"
 
@@ -125,9 +126,7 @@ class GatedFusion(nnx.Module):
         self.task_experts = nnx.Dict({modality: experts(all_tasks) for modality in all_modalities})
         self.modality_experts = nnx.Dict({task: experts(all_modalities) for task in all_tasks})
 
-    def __call__(
-        self, parts: Mapping[str, Tokens], tasks: Sequence[str], domain: jax.Array | None = None
-    ) -> tuple[dict[str, jax.Array], Report]:
+    def __call__(self, parts: Mapping[str, Tokens], tasks: Sequence[str], domain: jax.Array | None = None) -> Fused:
         """One representation [B, D] for each task; there are no learned routers to report of.
 
         Args:
@@ -142,7 +141,7 @@ class GatedFusion(nnx.Module):
         for task in tasks:
             means = [self._mean_of_paths(tokens, modality, task, domain) for modality, tokens in parts.items()]
             representations[task] = sum(means) / count[:, None]
-        return representations, {}
+        return Fused(representations, {})
 
     def _mean_of_paths(self, tokens: Tokens, modality: str, task: str, domain: jax.Array) -> jax.Array:
         """[B, D]; zeros for rows without the modality."""

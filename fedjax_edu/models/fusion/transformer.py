@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from fedjax_edu.models.fusion.fused import Fused
 from fedjax_edu.models.tokens import Tokens
-from fedjax_edu.models.transformer import Report, Transformer, TransformerConfig
+from fedjax_edu.models.transformer import Transformer, TransformerConfig
 
 
 class TransformerFusion(nnx.Module):
@@ -35,9 +36,7 @@ class TransformerFusion(nnx.Module):
         self.transformer = Transformer(width, config, rngs=rngs)
         self.last = nnx.LayerNorm(width, rngs=rngs)
 
-    def __call__(
-        self, parts: Mapping[str, Tokens], tasks: Sequence[str], domain: jax.Array | None = None
-    ) -> tuple[dict[str, jax.Array], Report]:
+    def __call__(self, parts: Mapping[str, Tokens], tasks: Sequence[str], domain: jax.Array | None = None) -> Fused:
         """One representation [B, D] for each task, here the same for all, and what experts say.
 
         Args:
@@ -54,4 +53,4 @@ class TransformerFusion(nnx.Module):
         tokens, report = self.transformer(Tokens.join(row, *marked))
         short_cut = sum(part.mean() for part in parts.values())
         representation = self.last(tokens.values[:, 0]) + short_cut
-        return dict.fromkeys(tasks, representation), {name: routed.after(1) for name, routed in report.items()}
+        return Fused(dict.fromkeys(tasks, representation), {name: routed.after(1) for name, routed in report.items()})

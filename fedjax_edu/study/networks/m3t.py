@@ -12,14 +12,15 @@ from fedjax_edu.core.loss import Loss
 from fedjax_edu.core.modules import Selector
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Feature, Population
-from fedjax_edu.models.building import Binary, Regression, Sentences, Size, m3t
+from fedjax_edu.models.building import Binary, Regression, Sentences, Size, Subwords, m3t
 from fedjax_edu.models.function import functional
 from fedjax_edu.models.losses import Wanted, make_loss
+from fedjax_edu.models.multimodal import Content
 from fedjax_edu.models.transformer import TransformerConfig
 from fedjax_edu.study.encoding import Encoding
 from fedjax_edu.study.networks.contents import Contents
 from fedjax_edu.study.networks.network import Network
-from fedjax_edu.study.networks.words import words_of
+from fedjax_edu.study.networks.words import Texts, subwords_of, texts_of, words_of
 
 LANGUAGE = "language"  # folder of an exported model's text encoder
 
@@ -36,10 +37,13 @@ class MultiModal(Network):
         self._contents = Contents(self.encoding)
         arguments = dict(self.arguments)
         width, texts, *layers = (arguments.pop(name) for name in ("width", "texts", "encoder_layers", "fusion_layers"))
-        self._texts = tuple(feature for feature in self.encoding.schema.features if feature.kind == "text" and texts["source"])
+        read = texts["source"] or texts["buckets"]
+        self._texts = tuple(feature for feature in self.encoding.schema.features if feature.kind == "text" and read)
         parts = self._contents.parts
-        if self._texts:
-            parts["text"] = Sentences(texts["source"], texts["rank"], texts["words"])
+        if self._texts and texts["source"]:
+            parts["text"] = Sentences(texts["source"], texts["rank"])
+        if self._texts and texts["buckets"]:
+            parts["subwords"] = Subwords(texts["buckets"], texts["gain"])
         encoders, fusion = (TransformerConfig(layers=count, **arguments) for count in layers)
         heads = {task.name: Binary() if task.binary else Regression() for task in self.encoding.schema.tasks}
         self.model = m3t(parts, heads, Size(width=width, encoders=encoders, fusion=fusion), seed)
@@ -54,11 +58,11 @@ class MultiModal(Network):
     @property
     def frozen(self) -> Selector:
         """The published weights."""
-        return "encoders.text.language" if self._texts else None
+        return "encoders.text.language" if "text" in self.model.encoders else None
 
     def save(self, folder: Path) -> Mapping[str, Any]:
         """The text encoder, in the layout of its family."""
-        if not self._texts:
+        if "text" not in self.model.encoders:
             return self.arguments
         encoder: Any = self.model.encoders["text"]
         encoder.language.save_pretrained(folder / LANGUAGE)
@@ -75,9 +79,19 @@ class MultiModal(Network):
         """``contents`` by modality."""
         contents = self._contents.of(population)
         if self._texts:
-            encoder: Any = self.model.encoders["text"]
-            contents["text"] = words_of(population, self._texts, encoder.language.pieces, self.arguments["texts"]["pieces"])
+            contents |= self._read(texts_of(population, self._texts))
         return {"contents": contents}
+
+    def _read(self, texts: Texts) -> dict[str, Content]:
+        """Texts as the encoders read them."""
+        arguments, encoders = self.arguments["texts"], self.model.encoders
+        contents = {}
+        if "text" in encoders:
+            encoder: Any = encoders["text"]
+            contents["text"] = words_of(texts, encoder.language.pieces, arguments["pieces"])
+        if "subwords" in encoders:
+            contents["subwords"] = subwords_of(texts, arguments["buckets"], arguments["subwords"])
+        return contents
 
     def loss(self, weights: np.ndarray) -> Callable[..., Loss]:
         """The sum of the tasks' losses, and what experts ask for."""
