@@ -7,7 +7,7 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from fedjax_edu.core.errors import ArgumentError, DataError
+from fedjax_edu.core.errors import ArgumentError, DataError, check_integer
 from fedjax_edu.data import splits, validation
 from fedjax_edu.data.loader import Loader
 from fedjax_edu.data.schema import Schema
@@ -447,6 +447,33 @@ class Population:
                 remedy = "use fewer or larger fractions, or drop unit or time: what shares a time, or a unit across times, cannot be cut"
                 raise ArgumentError("time", f"no row for side {empty[0]} of {len(shares)}", remedy)
         return tuple(self.select_examples(side == wanted) for wanted in range(len(shares)))
+
+    def draw_examples(self, count: int, seed: int, *, unit: Any = None) -> tuple[Self, Self]:
+        """A few rows of every client, and all others: what a newcomer to a federation may have, and what it is judged on.
+
+        A client's random draws depend on the seed and its id only; fewer rows are among those of a larger count. One that has no more than
+        `count` gives all.
+
+        Args:
+            count: rows of each client, or units.
+            seed: non-negative integer.
+            unit: dotted path of a leaf, or an array [N], that says to whom a row belongs (students): units are drawn and counted.
+
+        Returns:
+            The rows drawn and the others, populations of the same clients; those without a row take part in no round.
+
+        Raises:
+            ArgumentError: a negative count, an unknown leaf, a wrong shape, missing (NaN) units.
+
+        >>> population = Population.from_arrays(np.arange(9.0), offsets=[0, 2, 9])
+        >>> drawn, others = population.draw_examples(3, seed=0)
+        >>> drawn.sizes.tolist(), others.sizes.tolist()
+        ([2, 3], [0, 4])
+        """
+        count = check_integer("count", count, at_least=0)
+        units = None if unit is None else validation.row_values("unit", unit, self.leaves(), self.num_examples)
+        place, _ = splits.random_places(self.row_clients, self.ids, validation.check_seed(seed), units)
+        return self.select_examples(place < count), self.select_examples(place >= count)
 
     def describe(self) -> PopulationSummary:
         """Clients, examples, quantiles of the sizes, leaves and attributes; printing it shows a small table."""

@@ -17,22 +17,28 @@ def client_sides(ids: np.ndarray, fractions: np.ndarray, seed: int) -> np.ndarra
 
 
 def random_sides(clients: np.ndarray, ids: np.ndarray, fractions: np.ndarray, seed: int, units: np.ndarray | None = None) -> np.ndarray:
-    """The side of each row, drawn inside each client from ``default_rng([seed, id])``.
+    """The side of each row, by :func:`random_places`; fractions [sides], of the rows of each client, or of its units."""
+    place, total = random_places(clients, ids, seed, units)
+    return _side_of(place + 0.5, total, fractions)
+
+
+def random_places(clients: np.ndarray, ids: np.ndarray, seed: int, units: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Where each row stands in a random order of its client's rows, drawn from ``default_rng([seed, id])``, and how many those are, [N].
 
     Args:
         clients: position of the client of each row, sorted, int [N].
         ids: id of each client, [clients].
-        fractions: of the rows of each client, or of its units, [sides].
         seed: non-negative integer.
-        units: to whom each row belongs, [N]; None makes every row a unit.
+        units: to whom each row belongs, [N]; None makes every row a unit. Units stand in the order, and are counted, instead of rows;
+            one that several clients have belongs to the one where it has most rows.
     """
     if units is None:
-        return _draw_inside(clients, ids, fractions, seed)
+        return _draw_inside(clients, ids, seed)
     unit, home = _homes(clients, ids, units)
     order = np.argsort(home, kind="stable")  # units of one client stand together, in order of their value
-    side = np.empty(len(home), np.int64)
-    side[order] = _draw_inside(home[order], ids, fractions, seed)
-    return side[unit]
+    place, total = np.empty((2, len(home)), np.int64)
+    place[order], total[order] = _draw_inside(home[order], ids, seed)
+    return place[unit], total[unit]
 
 
 def timed_sides(
@@ -67,10 +73,10 @@ def _side_of(middle: np.ndarray, total: np.ndarray, fractions: np.ndarray) -> np
     return (middle[:, None] > cuts * total[..., None]).sum(axis=1)
 
 
-def _draw_inside(clients: np.ndarray, ids: np.ndarray, fractions: np.ndarray, seed: int) -> np.ndarray:
+def _draw_inside(clients: np.ndarray, ids: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     sizes = np.bincount(clients, minlength=len(ids))
-    ranks = [np.random.default_rng([seed, int(id_)]).permutation(size) for id_, size in zip(ids, sizes, strict=True) if size]
-    return _side_of(np.concatenate([[], *ranks]) + 0.5, sizes[clients], fractions)
+    places = [np.random.default_rng([seed, int(id_)]).permutation(size) for id_, size in zip(ids, sizes, strict=True) if size]
+    return np.concatenate([np.zeros(0, np.int64), *places]), sizes[clients]
 
 
 def _homes(clients: np.ndarray, ids: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -113,6 +113,37 @@ def test_every_row_is_tested_equally_often():
     assert ((hits - 180) ** 2 / (600 * 0.21)).sum() < 30
 
 
+@pytest.mark.parametrize("unit", [None, "student"])
+def test_examples_are_drawn_by_count_and_fewer_are_among_more(unit):
+    """Students have one to four rows; nobody else's presence changes a client's draw."""
+    random = np.random.default_rng(0)
+    rows = random.integers(1, 5, size=60)
+    student, school = np.repeat(np.arange(60), rows), np.repeat(np.arange(60) // 12, rows)
+    offsets = np.searchsorted(school, np.arange(6))
+    population = Population.from_arrays({"student": student, "row": np.arange(len(student))}, offsets, ids=[4, 9, 2, 7, 5])
+    before = np.zeros(0, int)
+    for count in (0, 1, 5, 11, 500):
+        drawn, others = population.draw_examples(count, seed=3, unit=unit)
+        np.testing.assert_array_equal(np.sort(np.append(drawn.arrays["row"], others.arrays["row"])), np.arange(len(student)))
+        for client in range(5):
+            owned = drawn.client(client)
+            found = len(owned["row"]) if unit is None else len(np.unique(owned["student"]))
+            assert found == min(count, population.sizes[client] if unit is None else 12)
+        if unit:
+            assert not np.intersect1d(drawn.arrays["student"], others.arrays["student"]).size
+        assert set(before) <= set(drawn.arrays["row"])
+        before = drawn.arrays["row"]
+        alone, _ = population.select([2, 1]).draw_examples(count, seed=3, unit=unit)
+        np.testing.assert_array_equal(alone.client(0)["row"], drawn.client(2)["row"])
+    one, other = (population.draw_examples(3, seed=seed, unit=unit)[0].arrays["row"] for seed in (1, 2))
+    assert not np.array_equal(one, other)
+
+
+def test_a_negative_count_is_refused():
+    with pytest.raises(ArgumentError, match=r"^count: got -1"):
+        Population.from_arrays(np.arange(3.0), [0, 3]).draw_examples(-1, seed=0)
+
+
 def test_units_are_counted_not_rows():
     student = np.repeat(np.arange(10), np.arange(1, 11))
     population = Population.from_arrays({"student": student}, [0, 55])

@@ -13,8 +13,8 @@ MUTANTS = (
     Mutant(
         "split: a pupil on both sides",
         "data/splits.py",
-        "return side[unit]",
-        "return _draw_inside(clients, ids, fractions, seed)",
+        "return place[unit], total[unit]",
+        "return _draw_inside(clients, ids, seed)",
         "tests/data",
     ),
     Mutant(
