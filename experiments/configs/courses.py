@@ -16,10 +16,11 @@ from experiments.configs.m3t import get_config as m3t_config
 
 
 def get_config() -> ConfigDict:
-    config = m3t_config("dense")
+    config = m3t_config()
     config.studies = ("courses",)
     config.rounds, config.cohort, config.chunk = 60, 16, 10
     config.saving.rounds = 20
+    config.model.experts = 0
     config.model.texts = {"source": "minilm", "rank": 2, "pieces": 16, "buckets": 32_768, "gain": 30.0, "subwords": 256}
     federated = {"client_learning_rate": 0.1, "server_learning_rate": 0.001, "batch_size": 16, "weight_decay": 0.03}
     config.federated = ConfigDict({**config.federated.to_dict(), **federated})
