@@ -4,6 +4,7 @@ Rows may be of any school, inputs may be missing, and targets need not be there.
 row from 0, its client, and the prediction of each task, with a probability where that is yes or no.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def main() -> None:
     predictions = fe.load_model(_MODEL.value).predict(_CSV.value, encoding=_ENCODING.value, say=lambda text: print(text, file=sys.stderr))
     try:
         predictions.to_csv(_OUT.value or sys.stdout, index=False)
+    except BrokenPipeError:  # who reads them has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         raise fe.errors.ConfigError("out", _OUT.value or "standard output", f"name a file that can be written ({error})") from error
 

@@ -30,7 +30,7 @@ def train(config: fe.study.SchoolsConfig) -> None:
         trackers.append(fe.study.json_lines())
     said: list[str] = []
     population = tables.population(say=said.append)
-    fe.study.run_schools(
+    result = fe.study.run_schools(
         config,
         _WORKDIR.value or run_folder(),
         None if _CONSOLE.value == "progress" else Console(quiet=True),
@@ -40,6 +40,8 @@ def train(config: fe.study.SchoolsConfig) -> None:
         trackers=trackers,
         overwrite=_OVERWRITE.value,
     )
+    if not result.finite:
+        raise fe.errors.ConfigError("config.federated", "a run that diverged", "lower its rates, or clip gradients")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ is held out.
     python -m experiments.train --config=experiments/configs/courses.py    # needs the extra `pretrained`
     python -m experiments.folds --config=experiments/configs/courses.py --seeds=3
 
-Chosen on inner splits of the training subjects of all five folds (means of the area under the curve there, without MiniLM but where it is
-named): subwords .846 and word pieces .831; dense .831 and experts .818; a cohort of 16 .818 and of 4 .817 for as many visits; decay .01 .845
-and .03 .846. MiniLM alone with matrices of rank 8 has .85 on the first split and .80 on the fourth, with subwords and rank 2 .85 on both.
+Chosen on inner splits of the training subjects of all five folds, by the mean area under the curve there, MiniLM left out but where it is
+named: subwords .846 and word pieces .831; dense .831 and experts .818; cohorts of 16 .818 and of 4 .817 for as many visits; decay of .01
+.845 and of .03 .846. MiniLM alone with matrices of rank 8 has .85 on the first split and .80 on the fourth, with subwords and rank 2 .85
+on both.
 """
 
 from ml_collections import ConfigDict

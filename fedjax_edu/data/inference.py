@@ -18,7 +18,10 @@ FEW_ROWS = 20  # below that, distinct values say nothing
 _LOST = 0.01  # share of a column's deviation by which a number may be rounded
 _SPELT_OTHERWISE = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?|true|TRUE|false|FALSE"
 NESTED = "has lists, or other cells that are no single number or word"
-_NAMES_SOMEBODY = re.compile(r"(^|[_\W])(id|ids|uuid|guid|key|index|nr|no)$|[a-z]I[dD]$|^unnamed: ", re.IGNORECASE)
+_NAMES_SOMEBODY = re.compile(
+    r"(^|[_\W])(id|ids|uuid|guid)([_\W]|$)|(^|[_\W])(key|nr|no)$|^index$|(?-i:[a-z](I[dD]|Nr|No)$)|^unnamed: ", re.IGNORECASE
+)
+FEW_LEVELS = 4  # as many words as clients, one each, may be chance
 
 
 def infer_schema(
@@ -61,7 +64,7 @@ def infer_schema(
     wanted = kinds or dict.fromkeys(name for name in frame.columns if name not in taken)
     features, left_out = [], {}
     for name, kind in wanted.items():
-        reason = None if kind else _useless(name, frame[name])
+        reason = None if kind else _useless(name, frame[name]) or _names_clients(frame[name], frame[client])
         if reason and inputs is not None:
             raise DataError(f"inputs.{name}", reason, f"leave it out, or give its kind to use it all the same: {{{name!r}: 'category'}}")
         if reason:
@@ -135,6 +138,15 @@ def _spelt(word: str) -> str:
     return f"-{size}" if word[0] == "-" and size != "0" else size
 
 
+def truths(values: "pd.Series") -> bool:
+    """Whether a column holds True and False, and nothing else where there is something."""
+    import pandas as pd
+
+    if pd.api.types.is_bool_dtype(values):
+        return True
+    return pd.api.types.is_object_dtype(values) and pd.api.types.infer_dtype(values, skipna=True) == "boolean"
+
+
 def nested(values: "pd.Series") -> bool:
     """Whether cells of a column are lists or other things that are no single number or word."""
     import pandas as pd
@@ -196,12 +208,13 @@ def _feature(name: str, values: "pd.Series", kind: str | None) -> Feature:
 def _kind(values: "pd.Series") -> str:
     import pandas as pd
 
-    if pd.api.types.is_bool_dtype(values) or isinstance(values.dtype, pd.CategoricalDtype):
+    if truths(values) or isinstance(values.dtype, pd.CategoricalDtype):
         return "category"
     known = values.dropna()
     if not np.isnan(as_numbers(known)).any():  # an infinity is a number, though a missing one
         return "number"
-    return "category" if as_words(known).nunique() <= MOST_LEVELS else "text"
+    distinct = as_words(known).nunique()
+    return "category" if distinct <= MOST_LEVELS and not (distinct > FEW_ROWS and distinct > len(known) / 2) else "text"
 
 
 def _levels(values: "pd.Series") -> tuple[str, ...]:
@@ -236,6 +249,18 @@ def _useless(name: str, values: "pd.Series") -> str | None:
     return None
 
 
+def _names_clients(values: "pd.Series", client: "pd.Series") -> str | None:
+    """Why a column of words is another name for the client."""
+    if _kind(values) == "number":
+        return None
+    there = values.notna() & client.notna()
+    pairs = set(zip(as_words(values[there]), as_words(client[there]), strict=True))
+    words, clients = ({pair[at] for pair in pairs} for at in (0, 1))
+    if len(pairs) == len(words) == len(clients) > FEW_LEVELS:
+        return "says which client a row is of, each by a word of its own"
+    return None
+
+
 def _counts_rows(known: "pd.Series") -> bool:
     numbers = as_numbers(known)
     numbers = numbers[np.isfinite(numbers)]
@@ -257,7 +282,9 @@ def _task(name: str, values: "pd.Series", kind: str) -> Task:
             return task
         strange = known[~np.isfinite(as_numbers(known))]
         raise DataError(f"tasks.{name}", f"{strange.iloc[0]!r} in row {strange.index[0]}", "use numbers, or call the task binary")
-    levels = _levels(known.cat.remove_unused_categories() if isinstance(known.dtype, pd.CategoricalDtype) else known)
+    if isinstance(known.dtype, pd.CategoricalDtype):  # how a file was written decides on the order, unless somebody said that there is one
+        known = known.cat.remove_unused_categories() if known.cat.ordered else known.astype(known.cat.categories.dtype)
+    levels = _levels(known)
     if len(levels) != 2:
         raise DataError(f"tasks.{name}", f"{len(levels)} distinct values, {', '.join(levels[:5])} among them", "use two, or regression")
     return Task(name, "binary", levels=levels)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedjax_edu.core.errors import ArgumentError, DataError
-from fedjax_edu.data.inference import NESTED, as_numbers, as_words, nested
+from fedjax_edu.data.inference import NESTED, as_numbers, as_words, nested, truths
 from fedjax_edu.data.population import Population
 from fedjax_edu.data.schema import GROUP_OF, Feature, Schema
 from fedjax_edu.data.standardiser import schema_of
@@ -112,7 +112,7 @@ def _as_found(feature: Feature, values: "pd.Series") -> Feature:
         strange = np.isnan(as_numbers(values)) & values.notna().to_numpy()
         return dataclasses.replace(feature, kind="text") if strange.any() else feature
     known = values.dropna()
-    numbers = known.size and not pd.api.types.is_bool_dtype(values) and not np.isnan(as_numbers(known)).any()
+    numbers = known.size and not truths(values) and not np.isnan(as_numbers(known)).any()
     words = np.isnan(as_numbers(pd.Series(feature.levels, dtype="object"))).all()
     return dataclasses.replace(feature, kind="number") if numbers and words else feature
 

@@ -84,6 +84,8 @@ def _known(values: "pd.Series") -> "pd.Series":
 
     if isinstance(values.dtype, pd.ArrowDtype) and not pd.api.types.is_string_dtype(values) and values.dtype.kind == "O":
         values = values.astype(object)  # dictionaries, decimals, dates
+    if pd.api.types.is_object_dtype(values) and pd.api.types.infer_dtype(values, skipna=True) == "date":
+        return pd.to_datetime(values)
     if isinstance(values.dtype, pd.CategoricalDtype):
         return values.cat.remove_categories([level for level in values.cat.categories if _says_nothing(level)])
     if not (pd.api.types.is_object_dtype(values) or pd.api.types.is_string_dtype(values)):

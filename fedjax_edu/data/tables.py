@@ -30,7 +30,8 @@ def from_table(
     """What :meth:`fedjax_edu.data.Population.from_table` documents."""
     named = [name for name, kind in inputs.items() if kind in ("category", "text")] if isinstance(inputs, Mapping) else []
     binary = [name for name, kind in tasks.items() if kind == "binary"] if isinstance(tasks, Mapping) else []
-    frame = read_frame(table, encoding, [*named, *binary])
+    names = [name for name in (client, unit, classroom) if name is not None]
+    frame = read_frame(table, encoding, [*named, *binary, *names])
     schema, left_out = infer_schema(frame, client=client, tasks=tasks, inputs=inputs, unit=unit, classroom=classroom, groups=groups)
     population = populate(frame, schema)
     if say is not None:
@@ -130,12 +131,25 @@ def _codes(values: "pd.Series", role: str) -> tuple[np.ndarray, tuple[str, ...]]
     import pandas as pd
 
     codes, distinct = pd.factorize(values, sort=True)
-    words = as_words(pd.Series(distinct))
-    nameless = np.append(words.isna(), True)[codes]  # -1 is missing
+    names = [_name(one) for one in distinct]
+    nameless = np.array([*(name == "" for name in names), True])[codes]  # -1 is missing
     if (missing := values.index[nameless]).size:
-        raise DataError(role, f"{missing.size} rows without a value, row {missing[0]} the first", "fill them in, or drop those rows")
-    place, names = pd.factorize(words)  # "north" and "north " are one
-    return place[codes].astype(np.int32), tuple(str(name) for name in names)
+        remedy = "fill them in, or drop those rows; NA, None and their like count as empty"
+        raise DataError(role, f"{missing.size} rows without a value, row {missing[0]} the first", remedy)
+    numbers = as_numbers(pd.Series(names, dtype="object"))
+    by_size = np.isfinite(numbers).all() and not isinstance(values.dtype, pd.CategoricalDtype)
+    order = np.argsort(numbers, kind="stable") if by_size else np.arange(len(names))
+    place: dict[str, int] = {}
+    for at in order:
+        place.setdefault(names[at], len(place))  # "north" and "north " are one
+    return np.array([*(place[name] for name in names), -1], np.int32)[codes], tuple(place)
+
+
+def _name(value: Any) -> str:
+    """Somebody's name as it is written; of whole numbers that were read as others because a cell was empty, without the .0."""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip().removesuffix(" 00:00:00")
 
 
 def _level_codes(values: "pd.Series", levels: tuple[str, ...]) -> np.ndarray:

@@ -14,7 +14,7 @@ from fedjax_edu.study.choice import check_algorithm
 from fedjax_edu.study.config import Config, FederatedConfig, SchoolsConfig
 from fedjax_edu.study.console import Printer, standard_output
 from fedjax_edu.study.estimates import Estimate, against
-from fedjax_edu.study.metrics import worst_tenth
+from fedjax_edu.study.metrics import tenth_quantile
 from fedjax_edu.study.provenance import versions
 from fedjax_edu.study.report import with_interval
 from fedjax_edu.study.results import collect
@@ -49,12 +49,12 @@ class Score:
     Attributes:
         score: R² or AUC over all rows of held-out schools.
         difference: from FedAvg's, paired.
-        worst_tenth: the score that a tenth of the held-out schools stay below, mean over runs.
+        tenth_quantile: the score that a tenth of the held-out schools stay below, mean over runs.
     """
 
     score: Estimate
     difference: Estimate
-    worst_tenth: float
+    tenth_quantile: float
 
 
 def run_algorithms(
@@ -96,7 +96,7 @@ def run_algorithms(
     for position, task in enumerate(tasks):
         of_task = [run[position] for run in runs]
         for name, (score, difference) in against(of_task, fold_of_run, list(config.settings), REFERENCE).items():
-            worst = float(np.mean([worst_tenth(run.by_school(name)) for run in of_task]))
+            worst = float(np.mean([tenth_quantile(run.by_school(name)) for run in of_task]))
             found[name][task.name] = Score(score, difference, worst)
     folder.write_json("algorithms.json", found)
     text = _markdown(found, tasks, seeds, folds)
@@ -172,9 +172,9 @@ def _with(settings: FederatedConfig, point: Mapping[str, Any]) -> FederatedConfi
 
 
 def _markdown(found: Mapping[str, Mapping[str, Score]], tasks: Sequence[Task], seeds: int, folds: int) -> str:
-    head = ["algorithm", *(f"{task.title} ({task.metric.replace('R2', 'R²')})" for task in tasks), "worst tenth of schools"]
+    head = ["algorithm", *(f"{task.title} ({task.metric.replace('R2', 'R²')})" for task in tasks), "10 % quantile of schools"]
     rows = [
-        [name, *map(_cell, of_task.values()), " ".join(number(one.worst_tenth) for one in of_task.values())]
+        [name, *map(_cell, of_task.values()), " ".join(number(one.tenth_quantile) for one in of_task.values())]
         for name, of_task in found.items()
     ]
     runs = f"{counted(folds, 'fold')} and {counted(seeds, 'seed')}"

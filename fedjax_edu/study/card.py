@@ -120,8 +120,8 @@ def _quality(schema: Schema | None, facts: CardFacts | None) -> str:
     if schema is None or facts is None or not facts.scores:
         return "Not measured."
     rows = tuple((task.name, task.metric.replace("R2", "R²"), *dataclasses.astuple(facts.scores[task.name])) for task in schema.tasks)
-    note = "Worst tenth: the score that a tenth of these clients stay below; a dash where too few have enough rows."
-    return Table("", ("task on held-out clients", "metric", "score", "worst tenth"), rows, note).markdown().strip()
+    note = "10 % quantile: the score that a tenth of these clients stay below; a dash where too few have enough rows."
+    return Table("", ("task on held-out clients", "metric", "score", "10 % quantile"), rows, note).markdown().strip()
 
 
 def _privacy(schema: Schema | None, facts: CardFacts | None) -> str:

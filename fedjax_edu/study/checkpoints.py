@@ -17,6 +17,7 @@ import numpy as np
 from fedjax_edu.core.errors import ArgumentError, CheckpointError, check_integer
 from fedjax_edu.core.trees import named_leaves
 from fedjax_edu.engine import State
+from fedjax_edu.study.checksums import checksums
 from fedjax_edu.study.processes import is_first
 from fedjax_edu.study.run_folder import words, writing
 
@@ -153,7 +154,7 @@ class Checkpoints:
 
         arrays, kinds = _arrays(state)
         arrays = {name: _on_host(leaf) for name, leaf in arrays.items()}
-        everything = {"format": FORMAT, "keys": kinds, **facts}
+        everything = {"format": FORMAT, "keys": kinds, "checksums": checksums(arrays), **facts}
         args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), facts=ocp.args.JsonSave(everything))
         with writing(self.folder / str(int(state.round))):
             self._manager.wait_until_finished()
@@ -204,7 +205,8 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         number = self._check_there(self.newest if number is None else number)
-        kinds, own = self.facts(number)["keys"], _arrays(like)
+        facts, own = self.facts(number), _arrays(like)
+        kinds = facts["keys"]
         try:
             stored = dict(self._manager.item_metadata(number).state)
         except Exception as error:
@@ -215,6 +217,9 @@ class Checkpoints:
             found = self._manager.restore(number, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes))).state
         except Exception as error:
             raise self._unreadable(number, error) from error
+        found_sums = checksums({name: found[name] for name in shapes})
+        if damaged := [name for name, known in facts.get("checksums", {}).items() if found_sums.get(name) != known]:
+            raise self._unreadable(number, ValueError(f"the numbers of {damaged[0]} are not those that were saved"))
         return _state(found, like)
 
     def _check_there(self, number: int | None) -> int:

@@ -88,7 +88,8 @@ class ExportedModel:
             population, unseen = match_population(table, schema, network.features)
             row, client = table.arrays.get("row", np.arange(table.num_examples)), _names(table)
         else:
-            frame = read_frame(table, encoding, [feature.name for feature in network.features if feature.kind != "number"])
+            words = [feature.name for feature in network.features if feature.kind != "number"]
+            frame = read_frame(table, encoding, [*words, schema.client])
             population, unseen = match_frame(frame, schema, network.features)
             row, client = np.arange(len(frame)), frame.get(schema.client)
         if unseen and say is not None:
@@ -180,7 +181,8 @@ def _frame(schema: Schema, row: np.ndarray, client: Any, decoded: np.ndarray, in
         values = pd.Series(decoded[:, position]).where(inside[:, position])
         if task.binary:
             levels = np.array(task.levels or (0, 1), dtype=object)
-            columns.append((task.name, pd.Series(levels[(decoded[:, position] >= 0.5).astype(int)]).where(inside[:, position])))
+            said = inside[:, position] & np.isfinite(decoded[:, position])
+            columns.append((task.name, pd.Series(levels[(decoded[:, position] >= 0.5).astype(int)]).where(said)))
             columns.append((f"{task.name} probability", values))
         else:
             columns.append((task.name, values))

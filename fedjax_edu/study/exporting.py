@@ -307,7 +307,10 @@ def _json(path: Path) -> Any:
 def _bytes(path: Path) -> bytes:
     if not path.is_file():
         raise DataError(str(path), "no file", DAMAGED)
-    return path.read_bytes()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(str(path), str(error), "let it be read") from error
 
 
 def _encoded(value: Any) -> bytes:

@@ -39,8 +39,8 @@ def by_school(task: Task, school: np.ndarray, targets: np.ndarray, predictions: 
     return scores
 
 
-def worst_tenth(scores: dict[int, float]) -> float:
-    """The score that a tenth of the schools stay below; NaN without schools."""
+def tenth_quantile(scores: dict[int, float]) -> float:
+    """The 10 % quantile of the schools' scores: a tenth of them stay below; NaN without schools."""
     return float(np.quantile(list(scores.values()), 0.1)) if scores else float("nan")
 
 

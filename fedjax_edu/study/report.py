@@ -12,6 +12,8 @@ from fedjax_edu.study.metrics import MIN_ROWS, Comparison
 from fedjax_edu.study.results import MODELS, TESTS, Result, Score, TaskResult
 from fedjax_edu.study.tables import number as number
 
+DIVERGED = "Predictions of the federated model are no finite numbers: training diverged. Lower its rates, or clip gradients."
+
 
 def show(result: Result, console: Printer) -> None:
     """Prints a table for each task, and what the federation cost."""
@@ -22,6 +24,8 @@ def show(result: Result, console: Printer) -> None:
     if (overall := result.federated_at_least_local) is not None and overall.schools:
         means = f"at least as good as local-only in {share(overall)} of {overall.schools} schools"
         console.print(f"\nOver a school's tasks together: federated {means}.", highlight=False)
+    if not result.finite:
+        console.print(f"\n[bold red]{DIVERGED}[/]", highlight=False)
     up, down = result.bytes_up / 1e6, result.bytes_down / 1e6
     console.print(
         f"\n{result.rounds} rounds, {up:,.1f} MB sent by schools, {down:,.1f} MB received; fold {result.fold}, seed {result.seed}."
@@ -29,15 +33,16 @@ def show(result: Result, console: Printer) -> None:
 
 
 def task_table(task: Task, result: TaskResult) -> Table:
-    """Rows are models; columns are the score over all rows and of the school at the lowest tenth, on either test."""
+    """Rows are models; columns are the score over all rows and the one that a tenth of the schools stay below, on either test."""
     table = Table(title=f"\n{escape(task.title)} ({task.metric.replace('R2', 'R²')})", title_justify="left", title_style="bold")
     table.add_column("model", min_width=20)
     for title in ("held out", "within"):
         table.add_column(title, justify="right")
-        table.add_column("worst 10 %", justify="right")
+        table.add_column("10 % quantile", justify="right")
     for model, title in MODELS.items():
-        cells = [text for test in TESTS for text in _cells(getattr(result, test).get(model))]
-        if set(cells) != {"–"}:
+        scores = [getattr(result, test).get(model) for test in TESTS]
+        if any(score is not None for score in scores):
+            cells = [text for score in scores for text in _cells(score)]
             table.add_row(title, *cells, style="bold" if model == "federated" else "")
     return table
 
@@ -46,6 +51,8 @@ def against_local(result: TaskResult) -> str | None:
     """One sentence: in how many schools the federated model is at least as good as the school alone; None without a local model."""
     comparison = result.federated_at_least_local
     if comparison is None:
+        return None
+    if not math.isfinite(result.within["federated"].score):
         return None
     if comparison.schools == 0:
         return f"No school has {MIN_ROWS} rows in the within-school test: schools are not compared one by one."
@@ -66,4 +73,4 @@ def with_interval(estimate: Estimate) -> str:
 
 
 def _cells(score: Score | None) -> tuple[str, str]:
-    return ("–", "–") if score is None else (number(score.score), number(score.worst_tenth))
+    return ("–", "–") if score is None else (number(score.score), number(score.tenth_quantile))

@@ -31,11 +31,11 @@ class Score:
 
     Attributes:
         score: over all rows.
-        worst_tenth: the score that a tenth of the schools stay below; NaN where no school has enough rows.
+        tenth_quantile: the score that a tenth of the schools stay below; NaN where no school has enough rows.
     """
 
     score: float
-    worst_tenth: float
+    tenth_quantile: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,12 @@ class Result:
     def compared(self) -> tuple[Task, ...]:
         """What was predicted."""
         return tuple(one.task for one in self.predictions["held_out"])
+
+    @property
+    def finite(self) -> bool:
+        """Whether all predictions of the federation are finite numbers: training did not diverge."""
+        runs = [run for of_test in self.predictions.values() for run in of_test]
+        return all(np.isfinite(run.models["federated"]).all() for run in runs)
 
     def summary(self) -> dict[str, object]:
         """Everything but the predictions."""
@@ -179,4 +185,4 @@ def over_tasks(within: Sequence[TaskRun]) -> metrics.Comparison | None:
 
 
 def _scores(predictions: TaskRun) -> dict[str, Score]:
-    return {model: Score(predictions.score(model), metrics.worst_tenth(predictions.by_school(model))) for model in predictions.models}
+    return {model: Score(predictions.score(model), metrics.tenth_quantile(predictions.by_school(model))) for model in predictions.models}

@@ -92,7 +92,8 @@ def prepare(population: Population, fold: int, seed: int, *, validation: bool = 
     """Splits by school and by pupil, fits the scales and encodes.
 
     Held-out schools are fold `fold` of ``GroupKFold(5)`` over the schools of each study; a study of fewer than five schools has as many
-    folds as schools. Of the pupils of every other school a fifth is held out whole.
+    folds as schools. Of the pupils of every other school a fifth is held out whole. Rows of a pupil who is at a held-out school too are
+    not trained on.
 
     Args:
         population: made from tables, with the scales of the tables.
@@ -181,7 +182,9 @@ def _split(index: Population, fold: int, seed: int) -> tuple[Population, Populat
         _, rows = list(GroupKFold(folds).split(owner, groups=owner))[fold - 1]
         tested[owner[rows]] = True
     train, within = index.select(~tested).split_examples((1 - WITHIN, WITHIN), seed=seed, unit="pupil")
-    return train, within, index.select(tested)
+    held_out = index.select(tested)
+    known = np.isin(train.arrays["pupil"], held_out.arrays["pupil"])  # who moved between schools
+    return train.select_examples(~known), within, held_out
 
 
 def _check_targets(population: Population, fold: int, train: Population, within: Population, held_out: Population) -> None:

@@ -113,6 +113,10 @@ def _check_alike(name: str, runs: Sequence[TaskRun]) -> None:
         if (run.fold, run.seed) in seen:
             raise DataError(f"runs of {name}", f"{where} twice", "pass the predictions of each fold and seed once")
         seen.add((run.fold, run.seed))
+        if run.task.kind != first.task.kind:
+            raise DataError(
+                f"runs of {name}", f"{run.task.kind} in {where}, {first.task.kind} in another", "give tasks of two kinds two names"
+            )
         for what in ("models", "groups"):
             mine, others = set(getattr(run, what)), set(getattr(first, what))
             if mine != others:

@@ -1,5 +1,6 @@
 """Anybody's table as a population: what becomes of its columns, and what is refused."""
 
+import re
 import zipfile
 from datetime import date, datetime
 from decimal import Decimal
@@ -466,3 +467,84 @@ def test_a_target_without_variation_among_training_clients_is_refused(population
 def test_scales_need_a_table():
     with pytest.raises(fe.errors.ArgumentError, match=r"from_table"):
         Standardiser.fit(Population.from_arrays(np.zeros(3), [0, 3]))
+
+
+@pytest.mark.parametrize(
+    "names", [["1E2", "100", "2", "3"], ["12E4", "120000", "ab", "c"], ["007", "7", "07", "8"], ["true", "True", "no", "x"]]
+)
+def test_names_are_kept_as_they_are_written(tmp_path, names):
+    """Codes of schools are no numbers; those that all look like numbers stand in their order."""
+    path = tmp_path / "table.csv"
+    pd.DataFrame({"school": names * 5, "pupil": names * 5, "x": np.arange(20.0), "score": np.arange(20.0) % 7}).to_csv(path, index=False)
+    found = make(path, tasks={"score": "regression"}, unit="pupil", inputs=["x"])
+    assert set(found.texts["school"]) == set(names) and found.num_clients == 4
+    assert len(np.unique(found.arrays["unit"])) == 4
+    if names[0] == "1E2":
+        assert found.texts["school"] == ("2", "3", "100", "1E2")
+
+
+def test_names_of_whole_numbers_are_those_of_the_table():
+    """Pandas reads whole numbers as others where one is missing."""
+    table = pd.DataFrame({"school": [10.0, 9.0, 10.0, 2.0] * 5, "x": np.arange(20.0), "score": np.arange(20.0) % 7})
+    assert make(table, tasks={"score": "regression"}).texts["school"] == ("2", "9", "10")
+    assert make(table.astype({"school": int}), tasks={"score": "regression"}).texts["school"] == ("2", "9", "10")
+
+
+def test_how_a_file_is_written_does_not_say_what_yes_means(frame):
+    """Dictionaries of Parquet files list words as they come; an order that somebody gave is another thing."""
+    for categories in (["yes", "no"], ["no", "yes"]):
+        written = frame.assign(passed=pd.Categorical(frame["passed"], categories=categories))
+        assert make(written).schema.tasks[0].levels == ("no", "yes")
+        ordered = frame.assign(passed=pd.Categorical(frame["passed"], categories=categories, ordered=True))
+        assert make(ordered).schema.tasks[0].levels == tuple(categories)
+
+
+@pytest.mark.parametrize("name", ["id_student", "student_id", "StudentNr", "pupilID", "house_no", "id", "Index"])
+def test_columns_that_are_called_like_identifiers_are_left_out(frame, name):
+    found = make(frame.assign(**{name: np.arange(ROWS) // 1 * 17}))
+    assert name not in {feature.name for feature in found.schema.features}
+
+
+@pytest.mark.parametrize("name", ["fees_paid", "covid", "ses_index", "piano", "grid_size"])
+def test_columns_that_only_end_like_one_stay(frame, name):
+    found = make(frame.assign(**{name: np.arange(ROWS) * 17}))
+    assert name in {feature.name for feature in found.schema.features}
+
+
+def test_another_name_of_the_client_is_left_out():
+    """A word for each; numbers of a school, and words that some share, are facts about it."""
+    school = np.repeat(np.arange(8), 10)
+    table = pd.DataFrame({"school": school, "x": np.arange(80.0) % 11, "score": np.arange(80.0) % 7})
+    table["title"], table["ses"], table["town"] = [f"School {one}" for one in school], school * 0.37, np.array(["a", "b"])[school % 2]
+    said = []
+    found = make(table, tasks={"score": "regression"}, say=said.append)
+    assert {feature.name for feature in found.schema.features} == {"x", "ses", "town"}
+    assert re.search(r"left out +title +says which client a row is of, each by a word of its own", said[0])
+    assert "title" in {one.name for one in make(table, tasks={"score": "regression"}, inputs={"title": "category"}).schema.features}
+
+
+def test_a_column_of_another_word_in_most_cells_is_a_text():
+    """Forty incidents, each told in words of its own, are no levels that a model's card should list."""
+    told = [f"pupil {row} was seen" if row < 40 else None for row in range(400)]
+    table = pd.DataFrame({"school": np.arange(400) % 9, "told": told, "x": np.arange(400.0) % 13, "score": np.arange(400.0) % 7})
+    (feature,) = [one for one in make(table, tasks={"score": "regression"}).schema.features if one.name == "told"]
+    assert feature.kind == "text" and feature.levels == ()
+
+
+def test_true_and_false_are_words_though_some_are_missing(frame):
+    given = frame["repeats"].astype(object).where(np.arange(ROWS) % 5 > 0, None)
+    for values in (given, given.astype("boolean"), frame["repeats"]):
+        (feature,) = [one for one in make(frame.assign(repeats=values)).schema.features if one.name == "repeats"]
+        assert (feature.kind, feature.levels) == ("category", ("False", "True"))
+
+
+def test_dates_are_days(frame):
+    born = frame["born"]
+    for values in (born, born.dt.date, born.dt.date.where(np.arange(ROWS) != 2, None)):
+        found = make(frame.assign(born=values))
+        (feature,) = [one for one in found.schema.features if one.name == "born"]
+        rows = found.arrays["row"]
+        there = found.arrays["present"]["born"]
+        assert feature.kind == "number" and there.sum() == ROWS - values.isna().sum()
+        days = (born - pd.Timestamp(0)).dt.days.to_numpy()[rows]
+        np.testing.assert_array_equal(found.arrays["numbers"]["born"][there], days[there])

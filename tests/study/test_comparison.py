@@ -205,6 +205,9 @@ def test_what_cannot_be_compared_is_said_before_any_work(runs):
     rejected(runs, r"^reference: got fedavg; name a model that math has: federated, pooled, ridge", reference="fedavg")
     rejected(runs, r"^draws: got 10;", draws=10)
     rejected([], r"^runs: got none;", fe.errors.DataError)
+    kind = dataclasses.replace(MATH, kind="binary")
+    mixed = dataclasses.replace(runs[1], task=kind, targets=(runs[1].targets > 0).astype(float))
+    rejected([runs[0], mixed], r"^runs of math: got binary in fold 1, seed 1, regression in another;", fe.errors.DataError)
     rejected([*runs, runs[0]], r"^runs of math: got fold 1, seed 0 twice;", fe.errors.DataError)
     rejected([*runs[:2], made_up(MATH, seed=9, errors={"federated": 1.0})], r"^runs of math: got models", fe.errors.DataError)
 

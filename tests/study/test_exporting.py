@@ -149,6 +149,20 @@ def test_the_frame_names_rows_clients_and_labels(model, table):
     assert set(found["passed"]) == {"yes", "no"}
 
 
+def test_clients_are_named_as_in_the_file(model, table, tmp_path):
+    rows = table.head(4).assign(school=["007", "08", None, "7"])
+    rows.to_csv(tmp_path / "new.csv", index=False)
+    found = model.predict(tmp_path / "new.csv", say=None)["client"]
+    assert found[found.notna()].tolist() == ["007", "08", "7"]
+
+
+def test_what_is_no_number_has_no_label(trained, table):
+    trainer, _, state = trained
+    params = jax.tree.map(lambda leaf: leaf * np.nan, jax.device_get(state.params))
+    found = fe.study.ExportedModel(params, trainer.network).predict(table, say=None)
+    assert found[["passed", "passed probability", "score"]].isna().all().all()
+
+
 def test_a_row_is_predicted_alike_in_any_company(model, table):
     whole = predict(model, table)
     for rows in ([17], [3, 2], list(range(200, 20, -1))):

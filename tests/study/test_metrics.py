@@ -50,9 +50,9 @@ def test_small_schools_are_left_out(rows):
     assert scores[3] == pytest.approx(r2_score(targets[90:120], predictions[90:120]))
 
 
-def test_a_tenth_of_the_schools_stay_below_the_worst_tenth():
-    assert metrics.worst_tenth({school: float(school) for school in range(11)}) == 1.0
-    assert np.isnan(metrics.worst_tenth({}))
+def test_a_tenth_of_the_schools_stay_below_the_tenth_quantile():
+    assert metrics.tenth_quantile({school: float(school) for school in range(11)}) == 1.0
+    assert np.isnan(metrics.tenth_quantile({}))
 
 
 def test_the_bootstrap_over_schools_has_the_spread_of_a_mean_of_schools():

@@ -17,7 +17,7 @@ import fedjax_edu as fe
 from fedjax_edu.study import report
 from fedjax_edu.study import school_run as run
 from fedjax_edu.study.encoding import raw_targets
-from fedjax_edu.study.results import MODELS
+from fedjax_edu.study.results import MODELS, task_result
 from fedjax_edu.study.tables import number
 from tests.study.small import NAMES
 
@@ -115,7 +115,7 @@ def test_the_card_of_its_model_says_what_was_found(finished):
     assert f"{len(schools['held_out'])} other clients with " in card
     for name, task in result.tasks.items():
         score = task.held_out["federated"]
-        assert re.search(rf"\| {name} +\| \S+ +\| {number(score.score)} +\| {number(score.worst_tenth)} ", card)
+        assert re.search(rf"\| {name} +\| \S+ +\| {number(score.score)} +\| {number(score.tenth_quantile)} ", card)
     assert f"{result.rounds} rounds" in card
 
 
@@ -126,6 +126,22 @@ def test_the_tables_show_the_scores(finished):
             assert report.number(result.tasks[name].held_out[model].score) in text
     assert f"{result.rounds} rounds, {result.bytes_up / 1e6:,.1f} MB sent" in text
     assert "ETA" in text
+
+
+def test_a_run_that_diverged_says_so(finished):
+    """Its rows stay in the tables, with dashes, and nothing false is said about schools."""
+    result, _, text = finished
+    assert report.DIVERGED not in text and result.finite
+    broken = {
+        test: tuple(dataclasses.replace(one, models={**one.models, "federated": np.full(len(one.targets), np.nan)}) for one in runs)
+        for test, runs in result.predictions.items()
+    }
+    tasks = {held.task.name: task_result(held, within) for held, within in zip(broken["held_out"], broken["within"], strict=True)}
+    shown = io.StringIO()
+    changed = dataclasses.replace(result, predictions=broken, tasks=tasks)
+    report.show(changed, Console(file=shown, width=100))
+    assert not changed.finite and "training diverged" in shown.getvalue() and "No school has" not in shown.getvalue()
+    assert len(re.findall(r"federated +[│|] +– +[│|] +– +[│|] +– +[│|] +–", shown.getvalue())) == len(tasks)
 
 
 def test_two_runs_write_the_same_records(small, finished, config, tmp_path):

@@ -50,6 +50,17 @@ def test_no_pupil_stands_on_both_sides_within_a_school(data, studies):
         assert abs(tested / (trained + tested) - 0.2) <= 1 / (trained + tested)
 
 
+def test_a_pupil_of_a_held_out_school_is_not_trained_on_elsewhere():
+    """Two thousand pupils at two schools each."""
+    random, pupil = np.random.default_rng(0), np.repeat(np.arange(2000), 2)
+    table = {"pupil": pupil, "school": random.integers(40, size=4000), "x": random.normal(size=4000), "score": random.normal(size=4000)}
+    made = fe.data.Population.from_table(table, client="school", tasks={"score": "regression"}, unit="pupil", inputs=["x"], say=None)
+    data = prepare(made, 1, 0)
+    of_side = {name: set(data.students[side.rows].tolist()) for name, side in sides(data).items()}
+    assert of_side["within"] & of_side["held_out"] and not of_side["train"] & (of_side["within"] | of_side["held_out"])
+    assert len(of_side["train"]) > 500
+
+
 def test_the_five_folds_hold_out_each_school_once(population, studies):
     held_out = [prepare(population, fold, 0).held_out.population.ids for fold in range(1, 6)]
     assert sorted(np.concatenate(held_out)) == sorted(np.unique(everything(studies)[0]))
