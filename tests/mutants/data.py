@@ -80,4 +80,26 @@ MUTANTS = (
     Mutant(
         "world: an effect that nobody saw", "data/worlds/world.py", "mean = np.where(known, ", "mean = np.where(True, ", WORLD, "nothing"
     ),
+    Mutant(
+        "tables: 007 is 7",
+        "data/tables.py",
+        'return str(value).strip().removesuffix(" 00:00:00")',
+        'return str(value).strip().lstrip("0")',
+        "tests/data/test_tables.py",
+        "names",
+    ),
+    Mutant(
+        "completing: learnt from rows that lack what others have",
+        "data/completing.py",
+        "for one in (*given, name)",
+        "for one in (name,)",
+        "tests/data/test_completing.py",
+    ),
+    Mutant(
+        "newcomers: one row too many",
+        "data/population.py",
+        "self.select_examples(place < count)",
+        "self.select_examples(place <= count)",
+        "tests/data/test_splits.py",
+    ),
 )

@@ -167,4 +167,21 @@ MUTANTS = (
         "tests/models/test_m3t.py",
         "lanes_share",
     ),
+    Mutant("subwords: the mean", "models/encoders/subwords.py", "/ root +", "/ root**2 +", "tests/models/test_encoders.py", "subwords"),
+    Mutant(
+        "joint fusion: a modality reads itself",
+        "models/fusion/joint.py",
+        "if name != modality]",
+        "]",
+        "tests/models/test_fusion.py",
+        "joint",
+    ),
+    Mutant(
+        "agreement: padding has a margin",
+        "models/losses.py",
+        "{name: weighted(own, valid)}, valid)",
+        "{name: weighted(own, valid)}, valid | True)",
+        "tests/models/test_m3t.py",
+        "agreement",
+    ),
 )

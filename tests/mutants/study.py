@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant
 
 EXPORTS = "tests/study/test_exporting.py"
 RUN = "tests/study/run"
+CHECKSUMS = "tests/study/test_checksums.py"
 
 MUTANTS = (
     Mutant("run: records after the checkpoint stay", "study/records.py", '"".join(self._lines()[:rounds])', '"".join(self._lines())', RUN),
@@ -206,5 +207,35 @@ MUTANTS = (
         "Standardiser.fit(_rows(population, train))",
         "Standardiser.fit(population)",
         "tests/study",
+    ),
+    Mutant(
+        "checkpoint: checksums that nobody compares",
+        "study/checkpoints.py",
+        'if damaged := [name for name, known in facts.get("checksums", {}).items() if found_sums.get(name) != known]:',
+        "if damaged := []:",
+        CHECKSUMS,
+    ),
+    Mutant(
+        "checksums: places do not count",
+        "study/checksums.py",
+        "bits * (place * _ODD | np.uint64(1))",
+        "bits * (place * 0 | np.uint64(1))",
+        CHECKSUMS,
+    ),
+    Mutant(
+        "study: a pupil who moved is trained on",
+        "study/schools.py",
+        "return train.select_examples(~known)",
+        "return train",
+        "tests/study/test_schools.py",
+        "elsewhere",
+    ),
+    Mutant(
+        "export: a label of what is no number",
+        "study/exported.py",
+        "inside[:, position] & np.isfinite(decoded[:, position])",
+        "inside[:, position]",
+        EXPORTS,
+        "label",
     ),
 )
