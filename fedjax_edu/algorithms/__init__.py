@@ -7,6 +7,7 @@ from fedjax_edu.algorithms.fedavg import fedavg
 from fedjax_edu.algorithms.fedavgm import fedavgm
 from fedjax_edu.algorithms.fedbuff import fedbuff
 from fedjax_edu.algorithms.feddyn import feddyn
+from fedjax_edu.algorithms.fedmsplit import fedmsplit
 from fedjax_edu.algorithms.fednova import fednova
 from fedjax_edu.algorithms.fedopt import fedadagrad, fedadam, fedyogi
 from fedjax_edu.algorithms.fedprox import fedprox
@@ -35,6 +36,7 @@ __all__ = [
     "fedbuff",
     "feddyn",
     "fedex_lora",
+    "fedmsplit",
     "fednova",
     "fedprox",
     "fedrep",

@@ -77,7 +77,7 @@ def afl(
         share = state.mixture[info.position]
         update = channels["update"]._replace(weight=share)
         risks = jnp.zeros_like(state.mixture).at[info.position].set(own.risk(info).astype(state.mixture.dtype))
-        return {"update": update, "risk": Channel({"risk": risks}, jnp.ones(()), private=False, numbers=1)}, personal, weight
+        return {"update": update, "risk": Channel({"risk": risks}, jnp.ones(()), private=False, entries=len(risks))}, personal, weight
 
     def apply(state: AflState, aggregates: Aggregates, key: jax.Array) -> tuple[AflState, dict[str, jax.Array]]:
         state, observed = base.apply(state, aggregates, key)

@@ -101,7 +101,7 @@ def heterofl(
     def finish(state: ServerState, own: Narrow, info: ClientInfo) -> tuple[dict[str, Channel], HeteroflClient, jax.Array]:
         channels, personal, weight = training.finish(narrow(state, own.width), own.training, info)
         there = cut(jax.tree.map(jnp.ones_like, channels["update"].value), own.width)
-        covered = Channel(there, weight, private=False, numbers=0)  # who has which width is known without sending it
+        covered = Channel(there, weight, private=False, entries=0)  # who has which width is known without sending it
         return channels | {"covered": covered}, HeteroflClient(personal, own.width), weight
 
     def apply(state: ServerState, aggregates: Aggregates, key: jax.Array) -> tuple[ServerState, dict[str, jax.Array]]:

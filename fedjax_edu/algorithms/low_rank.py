@@ -191,7 +191,7 @@ def _averaging_products(
         products = {place.a: leaves[place.a] @ leaves[place.b] for place in _places(state.params)}
         nowhere: dict[str, Any] = dict.fromkeys(name for name, _ in trees.named_leaves(state.params.shared))
         value = trees.replaced(state.params.shared, nowhere | products)
-        product = Channel(value, weight, private=True, numbers=0)  # factors travel, not products
+        product = Channel(value, weight, private=True, entries=0)  # factors travel, not products
         return channels | {"product": product}, personal, weight
 
     def apply(state: State, aggregates: Aggregates, key: jax.Array) -> tuple[State, dict[str, jax.Array]]:

@@ -79,13 +79,14 @@ class Channel(NamedTuple):
         weight: scalar, or [modules] for a value whose modules are weighted one by one.
         private: whether clipping, noise and robust rules apply to the value. They do to what is computed from examples, unless the
             server has to know it client by client.
-        numbers: how many numbers of each leaf travel; None is all. One, for a client's own entry of a vector over clients.
+        entries: into how many equal parts each leaf falls, of which one travels: the number of clients for a leaf [clients, ...] of which
+            each fills its own entry. 1 is the whole leaf; 0: nothing travels, since the server knows it.
     """
 
     value: Tree
     weight: jax.Array
     private: bool
-    numbers: int | None = None
+    entries: int = 1
 
     def shared(self, modules: Modules, share: jax.Array) -> "Channel":
         """What a client with these shares ([modules]) sends: of modules that it does not hold no value, with a weight of 0.

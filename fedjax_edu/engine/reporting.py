@@ -31,9 +31,9 @@ def traffic(program: Program, state: State, resident: Resident) -> Traffic:
 
     def sizes(name: str, value: Tree) -> np.ndarray:
         """int64 [modules]: bytes of each module's leaves after every link."""
-        total, numbers = np.zeros(len(program.modules.names), np.int64), kinds[name].numbers
+        total, entries = np.zeros(len(program.modules.names), np.int64), kinds[name].entries
         for owner, leaf in zip(jax.tree.leaves(program.modules.owners(value)), jax.tree.leaves(value), strict=True):
-            wire = Wire(leaf.size, leaf.size if numbers is None else numbers, 8 * leaf.dtype.itemsize)
+            wire = Wire(leaf.size, leaf.size // entries if entries else 0, 8 * leaf.dtype.itemsize)
             total[owner] += program.chain.wire(name, kinds[name].private, wire).bytes
         return total
 

@@ -15,7 +15,7 @@ from tests.reference.fedavg import fedavg, fedopt
 from tests.reference.fednova import fednova
 from tests.reference.levels import heterofl, hierarchy
 from tests.reference.mime import mime
-from tests.reference.personal import apfl, ditto, fedrep, pfedme, tap
+from tests.reference.personal import apfl, ditto, fedmsplit, fedrep, pfedme, tap
 from tests.reference.scaffold import feddyn, scaffold
 from tests.reference.trees import minus, plus
 
@@ -46,6 +46,10 @@ def _narrow(server, own):
 
 def _of_group(server, own):
     return jax.tree.map(lambda leaf: leaf[own.group], server.groups)
+
+
+def _of_client(server, own):
+    return jax.tree.map(lambda leaf: leaf[own.position], server.mixed)
 
 
 def _of_cluster(server, own):
@@ -184,6 +188,12 @@ ALGORITHMS = (
         partial(A.hierarchy, groups="group", every=2, client_optimizer=SGD),
         partial(hierarchy, client_rate=RATE, every=2, groups=3),
         predicts=_of_group,
+    ),
+    Row(
+        "fedmsplit",
+        partial(A.fedmsplit, sharpness=3.0, client_optimizer=SGD),
+        partial(fedmsplit, client_rate=RATE, sharpness=3.0),
+        predicts=_of_client,
     ),
     Row(
         "heterofl",

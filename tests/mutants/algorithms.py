@@ -10,10 +10,16 @@ LOW_RANK = "tests/algorithms/test_low_rank.py"
 WIDTHS = "tests/algorithms/test_heterofl.py"
 NEAREST = "tests/personalization"
 SEEN = "tests/algorithms/test_representations.py"
+GRAPHS = "tests/algorithms/test_fedmsplit.py"
 HELD = "tests/algorithms/test_held_modules.py"
 LEVELS = "tests/algorithms/test_hierarchy.py"
 
 MUTANTS = (
+    Mutant(
+        "FedMSplit: those not heard of are mixed in", "algorithms/fedmsplit.py", "jnp.where(some[None], scores, -jnp.inf)", "scores", GRAPHS
+    ),
+    Mutant("FedMSplit: one graph for all modules", "algorithms/fedmsplit.py", "if owner == module]", "if owner >= 0]", GRAPHS),
+    Mutant("FedMSplit: all rows travel", "algorithms/fedmsplit.py", "entries=count", "entries=1", GRAPHS),
     Mutant("representations: not centred", "algorithms/representations.py", "rows - jnp.mean(rows, axis=0, keepdims=True)", "rows", SEEN),
     Mutant(
         "representations: rows as long as they are",

@@ -1,5 +1,6 @@
 """Algorithms that leave something with the client, in NumPy."""
 
+import jax
 import numpy as np
 
 from tests.reference.replay import descend, replay
@@ -131,3 +132,28 @@ def ditto(problem, params, cohorts, rows, *, client_rate: float, pull: float, ow
         return plus(w, mean([delta for delta, _ in ends], [client.weight for client in clients])), [loss for _, loss in ends]
 
     return replay(problem, params, cohorts, rows, round_, weighting="examples")
+
+
+def fedmsplit(problem, params, cohorts, rows, *, client_rate: float, sharpness: float):
+    """Module by module, a graph of everybody who was ever there; returned parameters are the mean of their models."""
+    own, mixed = {}, {}
+
+    def flat(tree):
+        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+    def cosine(one, other):
+        size = np.linalg.norm(one) * np.linalg.norm(other)
+        return one @ other / size if size > 0 else 0.0
+
+    def round_(w, clients):
+        ends = {client.position: descend(problem, mixed.get(client.position, w), client.batches, client_rate) for client in clients}
+        own.update({position: end for position, (end, _, _) in ends.items()})
+        for k in own:
+            parts = {}
+            for module in params:
+                scores = np.array([np.exp(sharpness * cosine(flat(own[k][module]), flat(other[module]))) for other in own.values()])
+                parts[module] = mean([other[module] for other in own.values()], scores / scores.sum())
+            mixed[k] = parts
+        return mean(list(own.values()), np.ones(len(own))), [loss for _, loss, _ in ends.values()]
+
+    return replay(problem, params, cohorts, rows, round_, weighting="uniform")

@@ -24,7 +24,7 @@ def population():
     return fe.data.Population.from_arrays({"x": np.arange(24, dtype=np.float32)}, [0, 4, 12, 24])
 
 
-OF_CLIENTS_OWN = {"apfl", "ditto", "fedrep", "pfedme", "tap"}  # the comparison is on schools that took no part
+OF_CLIENTS_OWN = {"apfl", "ditto", "fedmsplit", "fedrep", "pfedme", "tap"}  # the comparison is on schools that took no part
 OF_OTHER_MODELS = {"fedex_lora", "flexlora", "flora", "heterofl", "hierarchy"}  # with low-rank matrices, or clients of several kinds
 
 
