@@ -1,6 +1,7 @@
 """FedMSplit: every client starts from its own mixture of all clients' modules, those most that are like its own."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from fedjax_edu.core.algorithm import Aggregates, Algorithm, Channel, ClientInfo
 from fedjax_edu.core.errors import check_number
 from fedjax_edu.core.local import LocalTraining
 from fedjax_edu.core.modules import Modules, Params
+from fedjax_edu.core.stack import Stack
 from fedjax_edu.core.trees import Tree
 
 MODELS, HEARD = "models", "heard"
@@ -124,19 +126,19 @@ def fedmsplit(
         owners = state.modules.owners(state.params.shared)
 
         def sent(mixed: jax.Array, change: jax.Array, old: jax.Array, owner: int) -> jax.Array:
-            return jnp.where(_rows(now[:, owner], old), mixed + change.astype(mixed.dtype), old)
+            there = now[:, owner].reshape(-1, *(1,) * (old.ndim - 1))
+            return jnp.where(there, mixed + change.astype(mixed.dtype), old)
 
         own = jax.tree.map(sent, state.mixed, aggregates[MODELS].total[MODELS], state.own, owners)
         heard = state.heard | now
-        graphs = [_graph(state, own, heard[:, module], module) for module in range(len(state.modules.names))]
-        means = jax.tree.map(lambda leaf, old, owner: _mean(leaf, heard[:, owner], old), own, state.params.shared, owners)
+        models = Stack(own, heard.astype(trees.float_dtype()), jnp.arange(len(heard), dtype=jnp.uint32), state.modules)
+        known = jnp.any(heard, axis=0)
 
-        def mix(leaf: jax.Array, mean: jax.Array, old: jax.Array, owner: int) -> jax.Array:
-            mixed = jnp.tensordot(graphs[owner].astype(leaf.dtype), leaf, axes=1)
-            known = jnp.where(_rows(heard[:, owner], leaf), mixed, mean[None])
-            return jnp.where(jnp.any(heard[:, owner]), known, old)
+        def choose(new: jax.Array, old: jax.Array, owner: int) -> jax.Array:
+            return jnp.where(known[owner], new.astype(old.dtype), old)
 
-        mixed = jax.tree.map(mix, own, means, state.mixed, owners)
+        means = jax.tree.map(choose, models.sum().mean(), state.params.shared, owners)
+        mixed = jax.tree.map(choose, models.replace(partial(_mix, state.sharpness)).values, state.mixed, owners)
         norm = trees.global_norm(jax.tree.map(jnp.subtract, means, state.params.shared))
         after = state._replace(params=state.params._replace(shared=means), own=own, mixed=mixed, heard=heard)
         return after, {"update_norm": norm}
@@ -155,27 +157,9 @@ def fedmsplit(
     )
 
 
-def _graph(state: FedMSplitState, own: Tree, heard: jax.Array, module: int) -> jax.Array:
-    """Edges of one module's graph, [clients, clients]; rows sum to 1, columns of those not heard of are 0."""
-    owners = jax.tree.leaves(state.modules.owners(own))
-    leaves = [leaf for leaf, owner in zip(jax.tree.leaves(own), owners, strict=True) if owner == module]
-    if not leaves:
-        return jnp.zeros((len(heard), len(heard)), trees.float_dtype())
-    flat = jnp.concatenate([leaf.reshape(len(heard), -1).astype(trees.float_dtype()) for leaf in leaves], axis=1)
-    square = jnp.sum(flat**2, axis=1, keepdims=True)
-    units = flat / jnp.sqrt(jnp.where(square > 0, square, jnp.ones_like(square)))
-    scores = state.sharpness * (units @ units.T)
-    some = heard | ~jnp.any(heard)  # of nobody a softmax would be no number
-    return jax.nn.softmax(jnp.where(some[None], scores, -jnp.inf), axis=1)
-
-
-def _mean(table: jax.Array, heard: jax.Array, old: jax.Array) -> jax.Array:
-    """The mean of a leaf [clients, ...] over those heard of; `old` where there is none."""
-    count = jnp.sum(heard)
-    total = jnp.sum(jnp.where(_rows(heard, table), table, jnp.zeros_like(table)), axis=0)
-    return jnp.where(count > 0, total / jnp.maximum(count, 1).astype(table.dtype), old)
-
-
-def _rows(flags: jax.Array, like: jax.Array) -> jax.Array:
-    """Flags [clients] in the shape of a table [clients, ...]."""
-    return flags.reshape(-1, *(1,) * (like.ndim - 1))
+def _mix(sharpness: jax.Array, models: jax.Array, weights: jax.Array) -> jax.Array:
+    """Mixtures [clients, d] of one module's values over the clients of positive weight; who has none, and zeros, has the plain mean."""
+    square = jnp.sum(models**2, axis=1, keepdims=True)
+    units = models / jnp.sqrt(jnp.where(square > 0, square, jnp.ones_like(square)))
+    scores = sharpness.astype(models.dtype) * (units @ units.T)
+    return jax.nn.softmax(jnp.where(weights[None] > 0, scores, -jnp.inf), axis=1) @ models

@@ -16,9 +16,13 @@ LEVELS = "tests/algorithms/test_hierarchy.py"
 
 MUTANTS = (
     Mutant(
-        "FedMSplit: those not heard of are mixed in", "algorithms/fedmsplit.py", "jnp.where(some[None], scores, -jnp.inf)", "scores", GRAPHS
+        "FedMSplit: those not heard of are mixed in",
+        "algorithms/fedmsplit.py",
+        "jnp.where(weights[None] > 0, scores, -jnp.inf)",
+        "scores",
+        GRAPHS,
     ),
-    Mutant("FedMSplit: one graph for all modules", "algorithms/fedmsplit.py", "if owner == module]", "if owner >= 0]", GRAPHS),
+    Mutant("FedMSplit: lengths count", "algorithms/fedmsplit.py", "units @ units.T", "models @ models.T", GRAPHS),
     Mutant("FedMSplit: all rows travel", "algorithms/fedmsplit.py", "entries=count", "entries=1", GRAPHS),
     Mutant("representations: not centred", "algorithms/representations.py", "rows - jnp.mean(rows, axis=0, keepdims=True)", "rows", SEEN),
     Mutant(
