@@ -253,12 +253,21 @@ def _names_clients(values: "pd.Series", client: "pd.Series") -> str | None:
     """Why a column of words is another name for the client."""
     if _kind(values) == "number":
         return None
-    there = values.notna() & client.notna()
-    pairs = set(zip(as_words(values[there]), as_words(client[there]), strict=True))
-    words, clients = ({pair[at] for pair in pairs} for at in (0, 1))
-    if len(pairs) == len(words) == len(clients) > FEW_LEVELS:
+    words, owners = _word_codes(values), _word_codes(client)
+    there = (words >= 0) & (owners >= 0)
+    words, owners = words[there], owners[there]
+    pairs = np.unique(words * np.int64(len(values)) + owners)
+    if len(pairs) == len(np.unique(words)) == len(np.unique(owners)) > FEW_LEVELS:
         return "says which client a row is of, each by a word of its own"
     return None
+
+
+def _word_codes(values: "pd.Series") -> np.ndarray:
+    """A number for the word of each cell, -1 where there is none; few cells are spelt out, however many rows there are."""
+    import pandas as pd
+
+    codes, distinct = pd.factorize(values)
+    return np.append(pd.factorize(as_words(pd.Series(distinct)))[0], -1)[codes]
 
 
 def _counts_rows(known: "pd.Series") -> bool:
