@@ -20,10 +20,11 @@ from experiments.configs.m3t import get_config as m3t_config
 def get_config() -> ConfigDict:
     config = m3t_config()
     config.studies = ("courses",)
-    config.rounds, config.cohort, config.chunk = 60, 16, 10
+    config.rounds, config.cohort, config.chunk = 80, 16, 20
     config.saving.rounds = 20
     config.model.experts = 0
-    config.model.texts = {"source": "minilm", "rank": 2, "pieces": 16, "buckets": 32_768, "gain": 30.0, "subwords": 256}
-    federated = {"client_learning_rate": 0.1, "server_learning_rate": 0.001, "batch_size": 16, "weight_decay": 0.03}
-    config.federated = ConfigDict({**config.federated.to_dict(), **federated})
+    texts = {"source": "minilm", "rank": 2, "pieces": 16, "buckets": 2**18, "gain": 70.0, "phrases": 64, "stop_words": "english"}
+    config.model.texts = texts
+    federated = {"algorithm": "fedavgm", "client_learning_rate": 0.002, "server_learning_rate": 1.0, "batch_size": 16, "clip": 0.0}
+    config.federated = ConfigDict({**config.federated.to_dict(), **federated, "weight_decay": 0.03})
     return config

@@ -30,7 +30,8 @@ def get_config(kind: str = "experts") -> ConfigDict:
             "chosen": 2,
             "balance": 1e-2,
             "z": 1e-3,
-            "texts": {"source": "", "rank": 0, "pieces": 32, "buckets": 0, "gain": 30.0, "subwords": 256},  # there are none
+            # There are none.
+            "texts": {"source": "", "rank": 0, "pieces": 32, "buckets": 0, "gain": 70.0, "phrases": 128, "stop_words": "english"},
         }
     )
     config.tasks = ConfigDict({**config.tasks.to_dict(), **{name: {**config.tasks.default.to_dict(), "weight": 3.0} for name in RARE}})

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
         Image,
         NextResponse,
         Ordinal,
+        Phrases,
         Ranking,
         Regression,
         Sequence,
         Size,
-        Subwords,
         Tabular,
         Text,
         m3t,
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from fedjax_edu.models.encoders.audio import AudioEncoder
     from fedjax_edu.models.encoders.features import FeaturesEncoder, Stamped
     from fedjax_edu.models.encoders.image import ImageEncoder
+    from fedjax_edu.models.encoders.phrases import PhraseEncoder
     from fedjax_edu.models.encoders.sentences import SentenceEncoder
     from fedjax_edu.models.encoders.sequence import Interactions, SequenceEncoder
-    from fedjax_edu.models.encoders.subwords import SubwordEncoder
     from fedjax_edu.models.encoders.tabular import Record, TabularEncoder
     from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
     from fedjax_edu.models.ensemble import TabularEnsemble
@@ -63,7 +63,7 @@ _HOME = {
     "agreement": ["aligned_margin", "contrastive_matching"],
     "attention": ["Attention"],
     "building": [
-        *("Tabular", "Sequence", "Text", "Sentences", "Subwords", "Image", "Audio", "Features"),
+        *("Tabular", "Sequence", "Text", "Sentences", "Phrases", "Image", "Audio", "Features"),
         *("Binary", "Regression", "Categorical", "Ordinal", "NextResponse", "Ranking"),
         *("Size", "m3t"),
     ],
@@ -75,7 +75,7 @@ _HOME = {
     "encoders.image": ["ImageEncoder"],
     "encoders.sentences": ["SentenceEncoder"],
     "encoders.sequence": ["Interactions", "SequenceEncoder"],
-    "encoders.subwords": ["SubwordEncoder"],
+    "encoders.phrases": ["PhraseEncoder"],
     "encoders.tabular": ["Record", "TabularEncoder"],
     "encoders.text": ["TextConfig", "TextEncoder"],
     "ensemble": ["TabularEnsemble"],
@@ -123,6 +123,8 @@ __all__ = [
     "NextResponseHead",
     "Ordinal",
     "OrdinalHead",
+    "PhraseEncoder",
+    "Phrases",
     "Ranked",
     "Ranking",
     "RankingHead",
@@ -136,8 +138,6 @@ __all__ = [
     "SequenceEncoder",
     "Size",
     "Stamped",
-    "SubwordEncoder",
-    "Subwords",
     "Tabular",
     "TabularEncoder",
     "TabularEnsemble",

@@ -12,9 +12,9 @@ from fedjax_edu.models.corrections import add_low_rank
 from fedjax_edu.models.encoders.audio import AudioEncoder
 from fedjax_edu.models.encoders.features import FeaturesEncoder
 from fedjax_edu.models.encoders.image import ImageEncoder
+from fedjax_edu.models.encoders.phrases import PhraseEncoder
 from fedjax_edu.models.encoders.sentences import SentenceEncoder
 from fedjax_edu.models.encoders.sequence import SequenceEncoder
-from fedjax_edu.models.encoders.subwords import SubwordEncoder
 from fedjax_edu.models.encoders.tabular import TabularEncoder
 from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
 from fedjax_edu.models.fusion.transformer import TransformerFusion
@@ -134,20 +134,22 @@ class Sentences:
 
 
 @dataclasses.dataclass(frozen=True)
-class Subwords:
-    """Texts as subwords; see :class:`fedjax_edu.models.SubwordEncoder`.
+class Phrases:
+    """Texts as words and phrases, which heads read beside the transformer; see :class:`fedjax_edu.models.PhraseEncoder`.
 
     Attributes:
-        buckets: numbers that there are for subwords.
+        buckets: numbers that there are for phrases.
+        rank: width of what is learned of each; as many as there are tasks, or more.
         gain: how fast they learn.
     """
 
     buckets: int
+    rank: int = 4
     gain: float = 30.0
 
     def build(self, size: Size, rngs: nnx.Rngs) -> nnx.Module:
         """Its encoder."""
-        return SubwordEncoder(self.buckets, size.width, gain=self.gain)
+        return PhraseEncoder(self.buckets, size.width, rank=self.rank, gain=self.gain, rngs=rngs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,5 +304,6 @@ def m3t(modalities: Mapping[str, Part], tasks: Mapping[str, Part], size: str | S
         size = SIZES[size]
     rngs = nnx.Rngs(seed)
     encoders = {name: part.build(size, rngs) for name, part in modalities.items()}
-    fusion = TransformerFusion(list(modalities), size.width, size.fusion, rngs=rngs)
+    wide = [name for name, part in modalities.items() if isinstance(part, Phrases)]
+    fusion = TransformerFusion([name for name in modalities if name not in wide], size.width, size.fusion, rngs=rngs, wide=wide)
     return M3T(encoders, fusion, {name: part.build(size, rngs) for name, part in tasks.items()})

@@ -52,9 +52,10 @@ class TextsConfig:
         source: of a text encoder's weights, which stay as they are: ``"minilm"`` or a folder; empty: texts are not read by one.
         rank: of the low-rank matrices beside them, which are trained; 0: none.
         pieces: word pieces that are kept of a row.
-        buckets: numbers for subwords, each with a vector that is learned; 0: texts are not read as subwords.
+        buckets: numbers for words and phrases, each with a vector that is learned; 0: texts are not read as those.
         gain: how fast those learn.
-        subwords: that are kept of a row.
+        phrases: words and phrases that are kept of a row.
+        stop_words: language whose frequent words are left out of phrases, ``"english"``; empty: none are.
     """
 
     source: str
@@ -62,7 +63,8 @@ class TextsConfig:
     pieces: Count
     buckets: int
     gain: float
-    subwords: Count
+    phrases: Count
+    stop_words: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ import fedjax_edu as fe
 from fedjax_edu.models.encoders.audio import AudioEncoder, log_mel, mel_filters
 from fedjax_edu.models.encoders.features import FeaturesEncoder, Stamped, waves
 from fedjax_edu.models.encoders.image import ImageEncoder
+from fedjax_edu.models.encoders.phrases import PhraseEncoder, Phrases
 from fedjax_edu.models.encoders.sequence import Interactions, SequenceEncoder
-from fedjax_edu.models.encoders.subwords import SubwordEncoder
 from fedjax_edu.models.encoders.tabular import Record, TabularEncoder
 from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
 from fedjax_edu.models.transformer import TransformerConfig
@@ -32,6 +32,14 @@ LENGTHS = np.array([5, 5, 2, 0], np.int32)
 
 def normal(*shape):
     return RANDOM.normal(size=shape).astype(np.float32)
+
+
+def phrase_encoder():
+    """One that has learned something; it starts without an opinion."""
+    encoder = PhraseEncoder(20, WIDTH, rank=3, gain=3.0, rngs=nnx.Rngs(6))
+    assert not np.any(encoder.table[...])
+    encoder.table[...] = jnp.asarray(normal(20, 3))
+    return encoder
 
 
 class Case(NamedTuple):
@@ -75,7 +83,12 @@ CASES = {
         PRESENT,
         LENGTHS,
     ),
-    "subwords": Case(SubwordEncoder(20, WIDTH, gain=3.0), RANDOM.integers(20, size=(ROWS, 5)).astype(np.int32), PRESENT, LENGTHS),
+    "phrases": Case(
+        phrase_encoder(),
+        Phrases(RANDOM.integers(20, size=(ROWS, 5)).astype(np.int32), np.abs(normal(ROWS, 5))),
+        PRESENT,
+        LENGTHS,
+    ),
     "image": Case(ImageEncoder(4, 6, 3, patch=2, tokens=WIDTH, config=DENSE, rngs=nnx.Rngs(3)), normal(ROWS, 4, 6, 3), PRESENT, LENGTHS),
     "audio": Case(
         AudioEncoder(WIDTH, DENSE, patch=2, **RATE, rngs=nnx.Rngs(4)),
@@ -320,16 +333,17 @@ def test_text_tokens_are_their_formula():
     assert report == {}
 
 
-def test_a_token_of_subwords_is_its_formula():
-    case = CASES["subwords"]
-    table, bias = normal(20, WIDTH), normal(WIDTH)
-    tokens, report = run(case, {"table": table, "bias": bias}, case.values)
+def test_a_token_of_phrases_is_its_formula():
+    case = CASES["phrases"]
+    table, bias, kernel, last = normal(20, 3), normal(3), normal(3, WIDTH), normal(WIDTH)
+    tokens, report = run(case, {"table": table, "bias": bias, "read": {"kernel": kernel, "bias": last}}, case.values)
     for row in range(ROWS):
         count = LENGTHS[row] if PRESENT[row] else 0
         assert tokens.mask[row] == (count > 0)
-        expected = 3 * table[case.values[row, :count]].sum(axis=0) / np.sqrt(count) + bias if count else np.zeros(WIDTH)
-        np.testing.assert_allclose(tokens.values[row, 0], expected, rtol=1e-5, atol=1e-5)
-    assert report == {} and not np.any(fe.models.functional(case.encoder)[1]["table"])
+        numbers, weights = (leaf[row, :count] for leaf in case.values)
+        summed = sum((weight * table[number] for number, weight in zip(numbers, weights, strict=True)), bias)
+        np.testing.assert_allclose(tokens.values[row, 0], (3 * summed @ kernel + last) * (count > 0), rtol=1e-4, atol=1e-5)
+    assert report == {}
 
 
 def test_a_step_knows_no_later_one():

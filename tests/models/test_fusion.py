@@ -59,6 +59,18 @@ def test_every_task_gets_a_finite_representation_of_every_row(fusion):
         assert routed.choices.shape == (ROWS, 3 + 5, 3)
 
 
+def test_a_wide_modality_takes_the_short_cut_alone():
+    """Only its mean is added to what the others say; it may be the only one."""
+    fusion = TransformerFusion(["image"], WIDTH, TransformerConfig(layers=1, heads=2), rngs=nnx.Rngs(0), wide=["text"])
+    without, both = (fusion({name: parts()[name] for name in names}, TASKS).representations for names in (["image"], ["image", "text"]))
+    alone = fusion({"text": parts()["text"]}, TASKS).representations
+    nothing = fusion({"image": Tokens(jnp.zeros((ROWS, 1, WIDTH)), jnp.zeros((ROWS, 1), bool))}, TASKS).representations
+    for task in TASKS:
+        np.testing.assert_allclose(both[task] - without[task], parts()["text"].mean(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(alone[task] - nothing[task], parts()["text"].mean(), rtol=1e-4, atol=1e-5)
+    assert np.any(parts()["text"].mean())
+
+
 @every_fusion
 def test_absent_tokens_are_not_read(fusion):
     apply, params = shaken(fusion)

@@ -261,9 +261,17 @@ def test_texts_are_cut_before_their_last_mark(folder):
     np.testing.assert_array_equal(lengths, [4, 2, 4])
 
 
+def reading(folder, rank=0):
+    """An encoder of sentences that has learned something; it starts without an opinion."""
+    encoder = models.Sentences(str(folder), rank=rank).build(building.SIZES["tiny"], nnx.Rngs(1))
+    assert not np.any(encoder.read.kernel[...])
+    encoder.read.kernel[...] = jax.random.normal(jax.random.key(1), encoder.read.kernel[...].shape)
+    return encoder
+
+
 def test_a_sentence_is_read_as_its_unit_vector(folder):
     """One token, the affine image of what `embed` says; an absent text is a token that is not there and moves nothing."""
-    encoder = models.Sentences(str(folder)).build(building.SIZES["tiny"], nnx.Rngs(1))
+    encoder = reading(folder)
     numbers, lengths = encoder.language.pieces.numbers(["algebra of sets", "sets", "of"], 8)
     present = np.array([True, True, False])
     tokens, report = encoder(jnp.asarray(numbers), jnp.asarray(present), jnp.asarray(lengths))
@@ -277,7 +285,7 @@ def test_a_sentence_is_read_as_its_unit_vector(folder):
 
 def test_a_sentence_is_the_mean_of_its_pieces_weighted_by_a_query(folder):
     """Pieces that are not there have no weight."""
-    encoder = models.Sentences(str(folder)).build(building.SIZES["tiny"], nnx.Rngs(1))
+    encoder = reading(folder)
     encoder.query[...] = jax.random.normal(jax.random.key(2), (8,))
     numbers, lengths = encoder.language.pieces.numbers(["algebra of sets", "sets"], 8)
     inputs = jnp.asarray(numbers), jnp.ones(2, bool), jnp.asarray(lengths)
@@ -291,7 +299,7 @@ def test_a_sentence_is_the_mean_of_its_pieces_weighted_by_a_query(folder):
 
 
 def test_gradients_of_absent_sentences_are_zero(folder):
-    encoder = models.Sentences(str(folder), rank=2).build(building.SIZES["tiny"], nnx.Rngs(1))
+    encoder = reading(folder, rank=2)
     apply, params = models.functional(encoder)
     numbers, lengths = encoder.language.pieces.numbers(["algebra", "sets"], 4)
     gradients = jax.grad(lambda params: apply(params, numbers, jnp.zeros(2, bool), lengths)[0].values.sum())(params)

@@ -167,7 +167,22 @@ MUTANTS = (
         "tests/models/test_m3t.py",
         "lanes_share",
     ),
-    Mutant("subwords: the mean", "models/encoders/subwords.py", "/ root +", "/ root**2 +", "tests/models/test_encoders.py", "subwords"),
+    Mutant(
+        "phrases: all weigh the same",
+        "models/encoders/phrases.py",
+        "where_present(mask, values.weights)",
+        "mask.astype(values.weights.dtype)",
+        "tests/models/test_encoders.py",
+        "phrases",
+    ),
+    Mutant(
+        "transformer: reads wide modalities too",
+        "models/fusion/transformer.py",
+        "if modality not in self.wide}",
+        "}",
+        "tests/models/test_fusion.py",
+        "wide",
+    ),
     Mutant(
         "joint fusion: a modality reads itself",
         "models/fusion/joint.py",

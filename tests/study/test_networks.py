@@ -27,7 +27,7 @@ M3T = {
     "chosen": 2,
     "balance": 0.01,
     "z": 0.001,
-    "texts": {"source": "", "rank": 0, "pieces": 16, "buckets": 0, "gain": 30.0, "subwords": 16},
+    "texts": {"source": "", "rank": 0, "pieces": 16, "buckets": 0, "gain": 30.0, "phrases": 16, "stop_words": ""},
 }
 
 

@@ -14,7 +14,7 @@ import fedjax_edu as fe
 from fedjax_edu.core.trees import named_leaves
 from fedjax_edu.data import Population
 from fedjax_edu.study.identity import digest
-from fedjax_edu.study.networks.words import subwords_of, texts_of, words_of
+from fedjax_edu.study.networks.words import phrases_of, texts_of, words_of
 from fedjax_edu.study.training import Trained, Trainer
 from tests.models import small_bert
 from tests.study.test_networks import M3T
@@ -46,7 +46,7 @@ def trained(table, config, tmp_path_factory):
 
 
 def train(table, config, source, rank=2) -> Trained:
-    texts = {"source": str(source), "rank": rank, "pieces": 7, "buckets": 64, "gain": 3.0, "subwords": 40}
+    texts = {"source": str(source), "rank": rank, "pieces": 7, "buckets": 64, "gain": 3.0, "phrases": 40, "stop_words": "english"}
     changes = {"model": M3T | {"texts": texts}, "tasks": {"default": dataclasses.asdict(next(iter(config.tasks.values())))}}
     trainer = Trainer(fe.study.prepare(table, 1, 0), fe.study.SchoolsConfig.from_mapping(dataclasses.asdict(config) | changes))
     engine, state = trainer.federation()
@@ -71,31 +71,35 @@ def test_the_texts_of_a_row_are_read_one_after_another(table, trained):
             assert content.lengths[position] == length
 
 
-def test_subwords_are_the_short_pieces_of_words(table):
-    """Those of three to five letters, with the borders of words; texts that share them share numbers, up to the bucket."""
+@pytest.mark.parametrize("stop_words", ["english", ""])
+def test_phrases_are_neighbouring_words(table, stop_words):
+    """Up to three, each once, the longer the heavier; texts that share them share numbers; frequent words can be left out."""
     features = tuple(feature for feature in table.schema.features if feature.kind == "text")
     texts = texts_of(table, features)
-    content = subwords_of(texts, 2**20, 40)
+    content = phrases_of(texts, 2**20, 40, stop_words)
     rows = frame()
-    pieces = {}
+    phrases = {}
     for position in range(120):
         words = " ".join(text for text in rows.loc[position, ["title", "note"]] if isinstance(text, str)).split()
-        padded = {f" {word} " for word in words}
-        expected = {word[at : at + size] for word in padded for size in (3, 4, 5) for at in range(len(word) - size + 1)}
-        found = content.values[position, : content.lengths[position]].tolist()
-        assert len(set(found)) == len(expected) and content.present[position] == bool(words)
-        pieces[frozenset(expected)] = set(found)
-    for one, numbers in pieces.items():
-        for other, others in pieces.items():
+        kept = [word for word in words if not (stop_words and word == "of")]
+        expected = {tuple(kept[at : at + size]) for size in (1, 2, 3) for at in range(len(kept) - size + 1)}
+        numbers, weights = (leaf[position, : content.lengths[position]] for leaf in content.values)
+        assert len(set(numbers.tolist())) == len(expected) and content.present[position] == bool(words)
+        sizes = np.sort([(len(phrase) + 1) / 2 for phrase in expected])
+        np.testing.assert_allclose(np.sort(weights), sizes / max(np.linalg.norm(sizes), 1), rtol=1e-6)
+        phrases[frozenset(expected)] = set(numbers.tolist())
+    for one, numbers in phrases.items():
+        for other, others in phrases.items():
             assert len(numbers & others) == len(one & other)
-    few = subwords_of(texts, 2**20, 3)
-    np.testing.assert_array_equal(few.values, content.values[:, :3])
+    few = phrases_of(texts, 2**20, 3, stop_words)
+    np.testing.assert_array_equal(few.values.numbers, content.values.numbers[:, :3])
+    np.testing.assert_allclose(np.linalg.norm(few.values.weights, axis=1), few.lengths > 0, rtol=1e-6)
     np.testing.assert_array_equal(few.lengths, np.minimum(content.lengths, 3))
 
 
-def test_subwords_need_no_text_encoder(table, config, tmp_path):
+def test_phrases_need_no_text_encoder(table, config, tmp_path):
     trained = train(table, config, "", rank=0)
-    assert sorted(trained.trainer.network.params["encoders"]) == ["subwords", "tabular"]
+    assert sorted(trained.trainer.network.params["encoders"]) == ["phrases", "tabular"]
     model = fe.load_model(fe.export(trained.state, tmp_path / "model", network=trained.trainer.network))
     found = model.predict(frame().drop(columns="passed"), say=None)
     outputs = trained.trainer.data.encoding.decode(trained.outputs(trained.trainer.data.held_out))[:, 0]
@@ -109,7 +113,7 @@ def test_published_weights_stay_and_the_rest_is_trained(trained):
     moved = {path for path, leaf in after.items() if not np.array_equal(leaf, before[path])}
     assert not any(path.startswith("encoders.text.language") for path in moved)
     assert any(path.startswith("lora.encoders.text.language") for path in moved)
-    assert {"encoders.text.read.kernel", "encoders.subwords.table"} <= moved
+    assert {"encoders.text.read.kernel", "encoders.phrases.table"} <= moved
     assert any(path.startswith("heads.passed") for path in moved)
 
 

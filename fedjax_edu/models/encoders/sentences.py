@@ -15,7 +15,8 @@ class SentenceEncoder(nnx.Module):
 
     .. math:: a = \mathrm{softmax}(T q), \qquad \bar t = \textstyle\sum_i a_i t_i, \qquad \sqrt{d}\, W \bar t / \|\bar t\| + b
 
-    q starts at zero: the first unit vectors are those of :meth:`fedjax_edu.models.TextEncoder.embed`.
+    W, b and q start at zero: a text says nothing at first, and the first unit vectors are those of
+    :meth:`fedjax_edu.models.TextEncoder.embed`.
 
     Args:
         language: the text encoder, of width d.
@@ -28,7 +29,7 @@ class SentenceEncoder(nnx.Module):
 
     def __init__(self, language: TextEncoder, tokens: int, *, rngs: nnx.Rngs):
         self.language = language
-        self.read = Linear(language.config.width, tokens, rngs=rngs)
+        self.read = Linear(language.config.width, tokens, rngs=rngs, scale=0.0)
         self.query = nnx.Param(jnp.zeros(language.config.width))
 
     def __call__(self, values: jax.Array, present: jax.Array, lengths: jax.Array | None = None) -> tuple[Tokens, Report]:

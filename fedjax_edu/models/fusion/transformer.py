@@ -15,19 +15,21 @@ class TransformerFusion(nnx.Module):
     """One token reads all others and stands for the row, whatever the task.
 
     Every token carries a learned vector of its modality. Beside the transformer runs a short cut, the mean of each modality's
-    tokens as its encoder made them: tokens of numbers are linear in them, so that heads contain linear regression.
+    tokens as its encoder made them: tokens of numbers are linear in them, so that heads contain linear regression. Wide modalities
+    take the short cut alone: a transformer that sees which words a text has learns texts by heart.
 
     Args:
-        modalities: names.
+        modalities: names of those that the transformer reads.
         width: of tokens.
         config: of the transformer.
         rngs: source of the starting values.
+        wide: names of those that it does not read.
 
     References: Dosovitskiy et al. (2020), arXiv:2010.11929 for the token; Cheng et al. (2016), arXiv:1606.07792 for a linear path beside
     a network.
     """
 
-    def __init__(self, modalities: Sequence[str], width: int, config: TransformerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, modalities: Sequence[str], width: int, config: TransformerConfig, *, rngs: nnx.Rngs, wide: Sequence[str] = ()):
         def vector() -> nnx.Param[jax.Array]:
             return nnx.Param(0.02 * jax.random.normal(rngs.params(), (width,)))
 
@@ -35,6 +37,7 @@ class TransformerFusion(nnx.Module):
         self.kinds = nnx.Dict({modality: vector() for modality in modalities})
         self.transformer = Transformer(width, config, rngs=rngs)
         self.last = nnx.LayerNorm(width, rngs=rngs)
+        self.wide = tuple(wide)
 
     def __call__(self, parts: Mapping[str, Tokens], tasks: Sequence[str], domain: jax.Array | None = None) -> Fused:
         """One representation [B, D] for each task, here the same for all, and what experts say.
@@ -47,8 +50,9 @@ class TransformerFusion(nnx.Module):
         first = next(iter(parts.values()))
         rows, _, width = first.values.shape
         row = Tokens(jnp.broadcast_to(self.row[...], (rows, 1, width)), jnp.ones((rows, 1), bool))
+        read = {modality: tokens for modality, tokens in parts.items() if modality not in self.wide}
         marked = [
-            Tokens.masked(tokens.values + self.kinds[modality][...].reshape(1, 1, -1), tokens.mask) for modality, tokens in parts.items()
+            Tokens.masked(tokens.values + self.kinds[modality][...].reshape(1, 1, -1), tokens.mask) for modality, tokens in read.items()
         ]
         tokens, report = self.transformer(Tokens.join(row, *marked))
         short_cut = sum(part.mean() for part in parts.values())

@@ -12,7 +12,7 @@ from fedjax_edu.core.loss import Loss
 from fedjax_edu.core.modules import Selector
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Feature, Population
-from fedjax_edu.models.building import Binary, Regression, Sentences, Size, Subwords, m3t
+from fedjax_edu.models.building import Binary, Phrases, Regression, Sentences, Size, m3t
 from fedjax_edu.models.function import functional
 from fedjax_edu.models.losses import Wanted, make_loss
 from fedjax_edu.models.multimodal import Content
@@ -20,7 +20,7 @@ from fedjax_edu.models.transformer import TransformerConfig
 from fedjax_edu.study.encoding import Encoding
 from fedjax_edu.study.networks.contents import Contents
 from fedjax_edu.study.networks.network import Network
-from fedjax_edu.study.networks.words import Texts, subwords_of, texts_of, words_of
+from fedjax_edu.study.networks.words import Texts, phrases_of, texts_of, words_of
 
 LANGUAGE = "language"  # folder of an exported model's text encoder
 
@@ -43,7 +43,7 @@ class MultiModal(Network):
         if self._texts and texts["source"]:
             parts["text"] = Sentences(texts["source"], texts["rank"])
         if self._texts and texts["buckets"]:
-            parts["subwords"] = Subwords(texts["buckets"], texts["gain"])
+            parts["phrases"] = Phrases(texts["buckets"], gain=texts["gain"])
         encoders, fusion = (TransformerConfig(layers=count, **arguments) for count in layers)
         heads = {task.name: Binary() if task.binary else Regression() for task in self.encoding.schema.tasks}
         self.model = m3t(parts, heads, Size(width=width, encoders=encoders, fusion=fusion), seed)
@@ -89,8 +89,8 @@ class MultiModal(Network):
         if "text" in encoders:
             encoder: Any = encoders["text"]
             contents["text"] = words_of(texts, encoder.language.pieces, arguments["pieces"])
-        if "subwords" in encoders:
-            contents["subwords"] = subwords_of(texts, arguments["buckets"], arguments["subwords"])
+        if "phrases" in encoders:
+            contents["phrases"] = phrases_of(texts, arguments["buckets"], arguments["phrases"], arguments["stop_words"])
         return contents
 
     def loss(self, weights: np.ndarray) -> Callable[..., Loss]:

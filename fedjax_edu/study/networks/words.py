@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedjax_edu.data import Feature, Population
+from fedjax_edu.models.encoders.phrases import Phrases
 from fedjax_edu.models.multimodal import Content
 from fedjax_edu.models.pretrained.tokenizing import WordPieces
 
-SHORTEST, LONGEST = 3, 5  # letters of a subword
+LONGEST = 3  # words of a phrase
 
 
 class Texts(NamedTuple):
@@ -57,25 +58,37 @@ def words_of(texts: Texts, pieces: WordPieces, steps: int) -> Content:
     return Content(numbers[texts.at], texts.present, kept)
 
 
-def subwords_of(texts: Texts, buckets: int, steps: int) -> Content:
-    """Texts as the different subwords, of three to five letters, of their words, by hash.
+def phrases_of(texts: Texts, buckets: int, steps: int, stop_words: str) -> Content:
+    """Texts as their different words, pairs and triples of neighbouring words, by hash.
+
+    A phrase of n words weighs (n + 1) / 2: it is rarer, and says more, than its words. The weights of a text have the norm 1. Unlike
+    frequencies, they need no count over all clients.
 
     Args:
         texts: of each row.
-        buckets: numbers that there are for subwords.
-        steps: subwords that are kept of a row, those of the lowest numbers.
+        buckets: numbers that there are for phrases.
+        steps: phrases that are kept of a row, those of the lowest numbers.
+        stop_words: language of scikit-learn's list of words that are left out; empty: none are.
 
     Returns:
-        A modality of int32 [rows, steps]; rows without a text are absent, and so are those of a text without a subword.
+        A modality of :class:`fedjax_edu.models.encoders.phrases.Phrases`; rows without a text are absent, and so are those of a text
+        without a phrase.
     """
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    hashing = HashingVectorizer(analyzer="char_wb", ngram_range=(SHORTEST, LONGEST), n_features=buckets, alternate_sign=False, norm=None)
-    found = hashing.transform(texts.distinct)
-    found.sort_indices()
+    found = sum(
+        (length + 1)
+        / 2
+        * HashingVectorizer(
+            ngram_range=(length, length), n_features=buckets, alternate_sign=False, binary=True, norm=None, stop_words=stop_words or None
+        ).transform(texts.distinct)
+        for length in range(1, LONGEST + 1)
+    )
     lengths = np.minimum(np.diff(found.indptr), steps).astype(np.int32)
-    numbers = np.zeros((len(texts.distinct), steps), np.int32)
     there = np.arange(steps) < lengths[:, None]
-    numbers[there] = found.indices[(found.indptr[:-1, None] + np.arange(steps))[there]]
+    at = (found.indptr[:-1, None] + np.arange(steps))[there]
+    numbers, weights = np.zeros(there.shape, np.int32), np.zeros(there.shape, np.float32)
+    numbers[there], weights[there] = found.indices[at], found.data[at]
+    weights /= np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1)
     kept: Any = lengths[texts.at]
-    return Content(numbers[texts.at], texts.present, kept)
+    return Content(Phrases(numbers[texts.at], weights[texts.at]), texts.present, kept)
