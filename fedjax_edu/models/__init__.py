@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fedjax_edu.models.encoders.audio import AudioEncoder
     from fedjax_edu.models.encoders.features import FeaturesEncoder, Stamped
     from fedjax_edu.models.encoders.image import ImageEncoder
-    from fedjax_edu.models.encoders.phrases import PhraseEncoder
+    from fedjax_edu.models.encoders.phrases import Bag, PhraseEncoder
     from fedjax_edu.models.encoders.sentences import SentenceEncoder
     from fedjax_edu.models.encoders.sequence import Interactions, SequenceEncoder
     from fedjax_edu.models.encoders.tabular import Record, TabularEncoder
@@ -65,7 +65,7 @@ _HOME = {
     "building": [
         *("Tabular", "Sequence", "Text", "Sentences", "Phrases", "Image", "Audio", "Features"),
         *("Binary", "Regression", "Categorical", "Ordinal", "NextResponse", "Ranking"),
-        *("Size", "m3t"),
+        *("SIZES", "Size", "m3t"),
     ],
     "convolution": ["conv2d"],
     "corrections": ["add_adapters", "add_low_rank", "add_prompts", "mask_ranks"],
@@ -75,7 +75,7 @@ _HOME = {
     "encoders.image": ["ImageEncoder"],
     "encoders.sentences": ["SentenceEncoder"],
     "encoders.sequence": ["Interactions", "SequenceEncoder"],
-    "encoders.phrases": ["PhraseEncoder"],
+    "encoders.phrases": ["Bag", "PhraseEncoder"],
     "encoders.tabular": ["Record", "TabularEncoder"],
     "encoders.text": ["TextConfig", "TextEncoder"],
     "ensemble": ["TabularEnsemble"],
@@ -98,11 +98,13 @@ _HOME = {
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "M3T",
+    "SIZES",
     "Agreement",
     "Answers",
     "Attention",
     "Audio",
     "AudioEncoder",
+    "Bag",
     "Binary",
     "BinaryHead",
     "Categorical",
@@ -178,3 +180,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULE:
         return getattr(importlib.import_module(f"fedjax_edu.models.{_MODULE[name]}"), name)
     raise AttributeError(f"module 'fedjax_edu.models' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

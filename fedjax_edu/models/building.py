@@ -154,7 +154,7 @@ class Phrases:
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """Images; see :class:`fedjax_edu.models.ImageEncoder`.
+    """Images, float [rows, height, width, channels] about between -1 and 1; see :class:`fedjax_edu.models.ImageEncoder`.
 
     Attributes:
         height: pixels.

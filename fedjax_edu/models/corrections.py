@@ -90,10 +90,10 @@ class Prompt(nnx.Module):
         self.count = tokens
 
     def before(self, tokens: Tokens) -> Tokens:
-        """The prompt and then the tokens."""
-        rows = len(tokens.mask)
-        shape = (rows, *self.values[...].shape)
-        return Tokens.join(Tokens(jnp.broadcast_to(self.values[...], shape), jnp.ones(shape[:2], bool)), tokens)
+        """The prompt and then the tokens; of a row without a token there is neither."""
+        shape = (len(tokens.mask), *self.values[...].shape)
+        there = jnp.broadcast_to(tokens.mask.any(axis=1, keepdims=True), shape[:2])
+        return Tokens.join(Tokens.masked(jnp.broadcast_to(self.values[...], shape), there), tokens)
 
 
 class Prompted(nnx.Module):

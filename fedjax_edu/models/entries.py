@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+import jax
 from flax import nnx
 
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.modules import KINDS, Modules
-from fedjax_edu.core.trees import named_leaves
+from fedjax_edu.core.trees import path_name
 from fedjax_edu.models.function import GATHERED, functional
 from fedjax_edu.models.fusion.gated import SHARED
 
@@ -72,8 +73,8 @@ def registry(model: nnx.Module, *, levels: Mapping[str, str] | None = None, froz
     params = functional(model)[1]
     added = set(params) & set(GATHERED.values())
     entries = []
-    for path, leaf in named_leaves(params):
-        parts = path.split(".")
+    for steps, leaf in jax.tree_util.tree_leaves_with_path(params):
+        path, parts = path_name(steps), [path_name((step,)) for step in steps]  # a task's name may have dots
         outer, own = (parts[:1], parts[1:]) if parts[0] in added else ([], parts)
         kind = KIND_OF.get(parts[0], "other") if outer else _kind(own)
         level = levels.get(kind, "federation")
@@ -161,7 +162,7 @@ def _yes(value: bool) -> str:
 
 
 def _kind(parts: list[str]) -> str:
-    if ("feed_forward" in parts and parts[-2:-1] == ["router"]) or parts[-1] == "order":
+    if "feed_forward" in parts and (parts[-2:-1] == ["router"] or parts[-1] == "order"):
         return "router"
     if len(parts) > 1 and parts[-2] == "feed_forward" and parts[-1] in EXPERT_LEAVES:
         return "experts"

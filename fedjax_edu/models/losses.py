@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.errors import ArgumentError, check_number
 from fedjax_edu.core.loss import Loss
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.models.agreement import aligned_margin, contrastive_matching
@@ -66,10 +66,17 @@ def make_loss(
     Returns:
         ``(params, batch, key, valid) -> fe.Loss``. Metrics are each task's loss, and for each layer of experts the share of choices that
         went to each of them, the entropy of the router in nats, and the share of choices that was refused.
+
+    Raises:
+        ArgumentError: a task without a head, a weight that is negative or no number.
     """
     weights = dict(weights or {})
+    _check_tasks("weights", weights, heads)
+    for task, weight in weights.items():
+        check_number(f"weights[{task!r}]", weight, at_least=0)
 
     def loss(params: Tree, batch: dict[str, Any], key: jax.Array, *, valid: jax.Array) -> Loss:
+        _check_tasks("wanted", batch["wanted"], heads)
         contents = {name: _of_valid_rows(content, valid) for name, content in batch["contents"].items()}
         answers = apply(params, contents)
         wanted: dict[str, Wanted] = {task: one._replace(present=_rows(one.present, valid)) for task, one in batch["wanted"].items()}
@@ -101,6 +108,12 @@ def make_loss(
         return agreement.matching * matching + agreement.margin * margin
 
     return loss
+
+
+def _check_tasks(argument: str, tasks: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
+    known = [task for task in heads]  # noqa: C416 - a task may be called like a method of the dictionary
+    if unknown := sorted(set(tasks) - set(known)):
+        raise ArgumentError(argument, unknown[0], f"use {', '.join(sorted(known))}")
 
 
 def expert_metrics(report: Report) -> Metrics:

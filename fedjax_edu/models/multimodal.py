@@ -71,8 +71,10 @@ class M3T(nnx.Module):
             domain: of the rows, int scalar, for a fusion that routes by it.
 
         Raises:
-            ArgumentError: a modality without an encoder.
+            ArgumentError: no modality, or one without an encoder.
         """
+        if not contents:
+            raise ArgumentError("contents", "nothing", f"give one of {', '.join(sorted(self.encoders))} at least")
         if unknown := sorted(contents.keys() - set(self.encoders)):
             raise ArgumentError("contents", unknown, f"use {', '.join(sorted(self.encoders))}")
         parts: dict[str, Tokens] = {}
@@ -88,7 +90,7 @@ class M3T(nnx.Module):
         views = {} if fused.views is None else fused.views.alone
         alone = {modality: {task: heads[task](view) for task in pooled} for modality, (view, _) in views.items()}
         for task, head in heads.items():
-            if isinstance(head, NextResponseHead):
+            if isinstance(head, NextResponseHead) and "sequence" in contents:
                 outputs[task] = head(parts["sequence"], contents["sequence"].values.items)
         return Answers(outputs, report, fused.views, alone)
 

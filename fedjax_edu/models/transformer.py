@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.models.attention import Attention
 from fedjax_edu.models.corrections import Prompted
 from fedjax_edu.models.experts import Experts, Routed
@@ -105,10 +106,15 @@ class Transformer(Prompted):
         config: sizes.
         rngs: source of the starting values.
         causal: a token reads no later one.
+
+    Raises:
+        ArgumentError: a causal one of experts with a capacity: a later token would take the room of an earlier one.
     """
 
     def __init__(self, width: int, config: TransformerConfig, *, rngs: nnx.Rngs, causal: bool = False):
         super().__init__(width)
+        if causal and config.experts and config.capacity is not None:
+            raise ArgumentError("capacity", config.capacity, "leave it out where histories are read: later steps would refuse earlier ones")
         self.layers = nnx.List([Layer(width, config, rngs=rngs, causal=causal) for _ in range(config.layers)])
 
     def __call__(self, tokens: Tokens) -> tuple[Tokens, Report]:

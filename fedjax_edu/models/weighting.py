@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 from jax import lax
 
+from fedjax_edu.core.errors import check_number
 from fedjax_edu.core.trees import Tree
 
 STEPS = 300  # of the search for CAGrad's weights; they are as many numbers as there are tasks
@@ -24,10 +24,11 @@ class Uncertainty(nnx.Module):
 
     def __init__(self, tasks: Sequence[str]):
         self.log_variances = nnx.Dict({task: nnx.Param(jnp.zeros(1)) for task in tasks})
+        self.tasks = tuple(tasks)  # a dictionary that was split and merged has another order
 
     def __call__(self, losses: jax.Array, present: jax.Array) -> jax.Array:
         """Losses [B, tasks] and whether they count, bool [B, tasks] -> [B]."""
-        logs = jnp.concatenate([leaf[...] for leaf in self.log_variances.values()])[None, :]
+        logs = jnp.concatenate([self.log_variances[task][...] for task in self.tasks])[None, :]
         return jnp.where(present, jnp.exp(-logs) * losses + logs / 2, 0.0).sum(axis=1)
 
 
@@ -93,27 +94,40 @@ def cagrad(products: jax.Array, c: float = 0.5) -> jax.Array:
     Returns:
         float [T]: v with :math:`d = \sum_i v_i g_i`.
 
-    Reference: Liu et al. (2021), arXiv:2110.14048, without the division by 1 + c that its code makes. The minimum is searched by
-    projected gradient steps.
+    Raises:
+        ArgumentError: c outside [0, 1).
+
+    Reference: Liu et al. (2021), arXiv:2110.14048, without the division by 1 + c that its code makes. The minimum is searched as by
+    Platt (1998), "Sequential minimal optimization": weight moves between the two tasks that gain most, as far as is best; gradients may
+    differ in size by orders of magnitude.
     """
+    check_number("c", c, at_least=0, below=1)
     tasks = len(products)
     mean = jnp.full(tasks, 1 / tasks, products.dtype)
     size = jnp.sqrt(jnp.maximum(mean @ products @ mean, 0.0))
-    largest = jnp.max(jnp.diag(products))
-    scale = jnp.where(largest > 0, largest, 1.0)
+    pull = c * size
 
     def norm(weights: jax.Array) -> jax.Array:
-        return jnp.sqrt(jnp.maximum(weights @ products @ weights, 1e-12 * scale))
+        floor = 1e-12 * jnp.max(jnp.diag(products))
+        return jnp.sqrt(jnp.maximum(weights @ products @ weights, jnp.where(floor > 0, floor, 1.0)))
 
-    def cost(weights: jax.Array) -> jax.Array:
-        return weights @ products @ mean + c * size * norm(weights)
+    def step(_: int, weights: jax.Array) -> jax.Array:
+        slope = products @ mean + pull / norm(weights) * (products @ weights)
+        into, out = jnp.argmin(slope), jnp.argmax(jnp.where(weights > 0, slope, -jnp.inf))
+        way = jax.nn.one_hot(into, tasks, dtype=products.dtype) - jax.nn.one_hot(out, tasks, dtype=products.dtype)
+        share = _best_step(way @ products @ mean, pull, weights @ products @ weights, weights @ products @ way, way @ products @ way)
+        moved = jnp.clip(share, 0.0, weights[out])
+        return weights + moved * way
 
-    def step(number: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        weights, best = state
-        rate = 2.0 / (scale * jnp.sqrt(1.0 + number))
-        with jax.numpy_dtype_promotion("standard"):  # optax divides by integers
-            moved = optax.projections.projection_simplex(weights - rate * jax.grad(cost)(weights))
-        return moved, jnp.where(cost(moved) < cost(best), moved, best)
+    best = lax.fori_loop(0, STEPS, step, mean)
+    return mean + pull / norm(best) * best
 
-    best = lax.fori_loop(0, STEPS, step, (mean, mean))[1]
-    return mean + c * size / norm(best) * best
+
+def _best_step(slope: jax.Array, pull: jax.Array, start: jax.Array, cross: jax.Array, length: jax.Array) -> jax.Array:
+    r"""The t that minimises :math:`t b + k \sqrt{A + 2 t B + t^2 C}`; infinite where it falls for ever."""
+    safe = jnp.where(length > 0, length, 1.0)
+    bend = pull**2 * length - slope**2
+    rest = jnp.maximum(start - cross**2 / safe, 0.0)
+    turning = bend > 0
+    found = -slope * jnp.sqrt(rest / (safe * jnp.where(turning, bend, 1.0))) - cross / safe
+    return jnp.where(length > 0, jnp.where(turning, found, jnp.where(slope < 0, jnp.inf, 0.0)), 0.0)

@@ -15,6 +15,9 @@ Count = Annotated[int, 1]  # with the least that makes sense
 COMPARED = ("pooled", "local_network", "local_ridge", "random_intercept", "boosting", "ridge", "constant")
 
 
+MOST_BUCKETS = 2**31 - 1  # numbers of 32 bits
+
+
 class Config:
     """A frozen dataclass that a configuration file fills."""
 
@@ -65,6 +68,14 @@ class TextsConfig:
     gain: float
     phrases: Count
     stop_words: str
+
+    def __post_init__(self) -> None:
+        if self.stop_words not in ("", "english"):
+            raise ConfigError("config.model.texts.stop_words", self.stop_words, 'use "english", or nothing')
+        if self.buckets and not self.gain:
+            raise ConfigError("config.model.texts.gain", self.gain, "use a positive number: phrases would not learn")
+        if self.buckets > MOST_BUCKETS:
+            raise ConfigError("config.model.texts.buckets", self.buckets, f"use {MOST_BUCKETS:,} or less")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

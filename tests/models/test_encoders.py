@@ -14,7 +14,7 @@ import fedjax_edu as fe
 from fedjax_edu.models.encoders.audio import AudioEncoder, log_mel, mel_filters
 from fedjax_edu.models.encoders.features import FeaturesEncoder, Stamped, waves
 from fedjax_edu.models.encoders.image import ImageEncoder
-from fedjax_edu.models.encoders.phrases import PhraseEncoder, Phrases
+from fedjax_edu.models.encoders.phrases import Bag, PhraseEncoder
 from fedjax_edu.models.encoders.sequence import Interactions, SequenceEncoder
 from fedjax_edu.models.encoders.tabular import Record, TabularEncoder
 from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
@@ -23,6 +23,7 @@ from tests.reference import transformers
 
 WIDTH, HEADS, ROWS = 8, 2, 4
 DENSE = TransformerConfig(layers=2, heads=HEADS, hidden=1.5)
+EXPERTS_WITH_ROOM = TransformerConfig(layers=1, heads=HEADS, experts=4, capacity=0.5)
 EXPERTS = TransformerConfig(layers=1, heads=HEADS, hidden=1.0, experts=4)
 RATE = {"rate": 4000, "window": 64, "hop": 32, "bins": 6}
 RANDOM = np.random.default_rng(0)
@@ -85,7 +86,7 @@ CASES = {
     ),
     "phrases": Case(
         phrase_encoder(),
-        Phrases(RANDOM.integers(20, size=(ROWS, 5)).astype(np.int32), np.abs(normal(ROWS, 5))),
+        Bag(RANDOM.integers(20, size=(ROWS, 5)).astype(np.int32), np.abs(normal(ROWS, 5))),
         PRESENT,
         LENGTHS,
     ),
@@ -346,6 +347,24 @@ def test_a_token_of_phrases_is_its_formula():
     assert report == {}
 
 
+def test_a_level_that_there_is_not_is_missing():
+    case = CASES["tabular"]
+    _, params = fe.models.functional(case.encoder)
+    for code in (3, -1, np.nan):
+        record = np.where(np.arange(3) == 1, np.float32(code), case.values.values)
+        tokens, _ = run(case, params, Record(record))
+        without, _ = run(case, params, case.values, case.present & (np.arange(3) != 1))
+        np.testing.assert_array_equal(tokens.mask, without.mask)
+        np.testing.assert_array_equal(tokens.values, without.values)
+
+
+def test_time_does_not_run_backwards():
+    case = CASES["sequence"]
+    _, params = fe.models.functional(case.encoder)
+    back, still = (run(case, params, case.values._replace(gaps=gaps))[0] for gaps in (case.values.gaps - 9, case.values.gaps * 0))
+    np.testing.assert_array_equal(back.values, still.values)
+
+
 def test_a_step_knows_no_later_one():
     case = CASES["sequence"]
     _, params = fe.models.functional(case.encoder)
@@ -364,6 +383,18 @@ def test_a_step_knows_no_later_one():
     ("make", "message"),
     [
         (lambda: TabularEncoder([], 4, rngs=nnx.Rngs(0)), "levels: got []; give each feature"),
+        (lambda: PhraseEncoder(0, 4, rank=2, gain=1.0, rngs=nnx.Rngs(0)), "buckets: got 0; use a positive integer"),
+        (lambda: PhraseEncoder(9, 4, rank=0, gain=1.0, rngs=nnx.Rngs(0)), "rank: got 0; use a positive integer"),
+        (lambda: PhraseEncoder(9, 4, rank=2, gain=np.nan, rngs=nnx.Rngs(0)), "gain: got nan; use a positive"),
+        (lambda: SequenceEncoder(3, 4, 4, EXPERTS_WITH_ROOM, rngs=nnx.Rngs(0)), "capacity: got 0.5; leave it out where histories are read"),
+        (
+            lambda: CASES["tabular"].encoder(Record(jnp.zeros((ROWS, 2))), jnp.ones(ROWS, bool)),
+            "values: got (4, 2); give rows of 3 features",
+        ),
+        (
+            lambda: CASES["sequence"].encoder(Interactions(*(jnp.zeros((1, 6), kind) for kind in (int, float, float))), jnp.ones(1, bool)),
+            "values: got (1, 6); cut histories to 5 steps",
+        ),
         (lambda: TabularEncoder([2, -1], 4, rngs=nnx.Rngs(0)), "levels: got [2, -1]; give each feature"),
         (lambda: ImageEncoder(5, 4, 1, patch=2, tokens=4, config=DENSE, rngs=nnx.Rngs(0)), "patch: got 2; use a side that divides 5 and 4"),
         (lambda: log_mel(jnp.zeros(399)), "samples: got (399,); pass at least the 400 samples"),

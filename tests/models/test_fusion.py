@@ -59,15 +59,28 @@ def test_every_task_gets_a_finite_representation_of_every_row(fusion):
         assert routed.choices.shape == (ROWS, 3 + 5, 3)
 
 
+def test_rows_without_a_token_reach_no_expert():
+    """Padding takes no room and changes no loss, be it as the token that stands for the row."""
+    config = TransformerConfig(layers=1, heads=2, experts=3, capacity=None)
+    apply, params = shaken(TransformerFusion(MODALITIES, WIDTH, config, rngs=nnx.Rngs(0)))
+    few = parts()
+    nothing = jax.tree.map(lambda leaf: jnp.zeros((7, *leaf.shape[1:]), leaf.dtype), few)
+    many = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), few, nothing)
+    (short, report), (long, padded) = (apply(params, each, TASKS)[:2] for each in (few, many))
+    np.testing.assert_allclose(padded["layers.0"].loss, report["layers.0"].loss, rtol=1e-5)
+    np.testing.assert_allclose(long["math"][:ROWS], short["math"], rtol=1e-4, atol=1e-5)
+    assert np.all(np.isfinite(long["math"]))
+
+
 def test_a_wide_modality_takes_the_short_cut_alone():
     """Only its mean is added to what the others say; it may be the only one."""
+    nil = jnp.zeros((ROWS, 5, WIDTH))
     fusion = TransformerFusion(["image"], WIDTH, TransformerConfig(layers=1, heads=2), rngs=nnx.Rngs(0), wide=["text"])
     without, both = (fusion({name: parts()[name] for name in names}, TASKS).representations for names in (["image"], ["image", "text"]))
-    alone = fusion({"text": parts()["text"]}, TASKS).representations
-    nothing = fusion({"image": Tokens(jnp.zeros((ROWS, 1, WIDTH)), jnp.zeros((ROWS, 1), bool))}, TASKS).representations
+    alone, silent = (fusion({"text": tokens}, TASKS).representations for tokens in (parts()["text"], parts()["text"]._replace(values=nil)))
     for task in TASKS:
         np.testing.assert_allclose(both[task] - without[task], parts()["text"].mean(), rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(alone[task] - nothing[task], parts()["text"].mean(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(alone[task] - silent[task], parts()["text"].mean(), rtol=1e-4, atol=1e-5)
     assert np.any(parts()["text"].mean())
 
 

@@ -276,7 +276,26 @@ def test_some_modalities_are_enough(model):
     assert set(answers.report) == {"fusion.layers.0"}
 
 
+def test_without_a_history_no_next_answer_is_said(model):
+    contents = {"tabular": rows(3)["contents"]["tabular"]}
+    assert "answers" in TASKS and "answers" not in model(contents).outputs
+
+
+def test_tasks_without_a_head_are_refused(model):
+    apply, params = fe.models.functional(model)
+    with pytest.raises(fe.errors.ArgumentError, match="weights: got scoer; use "):
+        make_loss(apply, model.heads, {"scoer": 2.0})
+    with pytest.raises(fe.errors.ArgumentError, match="weights\\['score'\\]: got nan; use a finite number"):
+        make_loss(apply, model.heads, {"score": np.nan})
+    batch, loss = rows(2), make_loss(apply, model.heads)
+    batch["wanted"] = {"scoer": batch["wanted"]["score"]}
+    with pytest.raises(fe.errors.ArgumentError, match="wanted: got scoer; use "):
+        loss(params, batch, jax.random.key(0), valid=jnp.ones(2, bool))
+
+
 def test_names_that_do_not_exist_are_refused(model):
+    with pytest.raises(fe.errors.ArgumentError, match="contents: got nothing; give one of audio, features"):
+        model({})
     with pytest.raises(fe.errors.ArgumentError, match="contents: got \\['video'\\]; use audio, features"):
         model({"video": rows(2)["contents"]["image"]})
     with pytest.raises(fe.errors.ArgumentError, match="encoders: got \\['tabular'\\]; add a modality `sequence`"):

@@ -92,6 +92,17 @@ def reconfigure(folder, **changes):
     path.write_text(json.dumps(told))
 
 
+def relabel(folder, name, **changes):
+    """Another entry of the header, padded to the length that it had."""
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    header[name] |= changes
+    told = json.dumps(header, separators=(",", ":")).encode()
+    path.write_bytes(struct.pack("<Q", len(told)) + told + content[8 + length :])
+
+
 QUERY = "encoder.layer.1.attention.self.query.weight"
 BROKEN = {
     "missing tensor": (lambda f: rewrite(f, lambda t: t.pop(QUERY)), f"model.safetensors, {QUERY}: got nothing; it should be [8, 8]"),
@@ -109,7 +120,21 @@ BROKEN = {
     "no config": (lambda f: (f / "config.json").unlink(), "config.json: got no such file"),
     "broken config": (lambda f: (f / "config.json").write_text("{"), "config.json: got "),
     "other family": (lambda f: reconfigure(f, hidden_size=None), "config.json, hidden_size: got nothing; use the config.json of a model"),
-    "other activation": (lambda f: reconfigure(f, hidden_act="relu"), "config.json, hidden_act: got relu; use a model whose activation"),
+    "other activation": (lambda f: reconfigure(f, hidden_act="relu"), "config.json, hidden_act: got relu; use a model whose hidden_act is"),
+    "relative places": (
+        lambda f: reconfigure(f, position_embedding_type="relative_key"),
+        "config.json, position_embedding_type: got relative_key; use a model whose position_embedding_type is absolute",
+    ),
+    "decoder": (lambda f: reconfigure(f, is_decoder=True), "config.json, is_decoder: got True; use a model"),
+    "width in words": (lambda f: reconfigure(f, hidden_size="8"), "config.json, hidden_size: got '8'; it should be a positive number"),
+    "no heads": (lambda f: reconfigure(f, num_attention_heads=0), "config.json, num_attention_heads: got 0; it should be a positive"),
+    "flags": (lambda f: rewrite(f, lambda t: t.update({QUERY: np.ones((8, 8), bool)})), f"model.safetensors, {QUERY}: got bool"),
+    "not finite": (
+        lambda f: rewrite(f, lambda t: t.update({QUERY: np.full((8, 8), np.nan, np.float32)})),
+        f"model.safetensors, {QUERY}: got float32, or not all finite; use weights of finite floats",
+    ),
+    "another dtype": (lambda f: relabel(f, QUERY, dtype="BF16"), f"model.safetensors, {QUERY}: got BF16; convert it to one of F32"),
+    "offsets": (lambda f: relabel(f, QUERY, data_offsets=[3, 5]), "model.safetensors: got "),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json: got no such file"),
     "broken tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json: got "),
 }
@@ -145,9 +170,13 @@ def test_vectors_are_units_whatever_stands_beside_them(folder):
     for row, text in enumerate(texts):
         np.testing.assert_allclose(encoder.embed([text])[0], together[row], rtol=1e-4, atol=1e-6)
     assert encoder.embed([]).shape == (0, 8)
+    np.testing.assert_array_equal(encoder.embed(text for text in texts), together)
+    assert np.all(np.isfinite(encoder.embed(["\ud800 algebra"])))  # half a character
 
 
-@pytest.mark.parametrize(("texts", "message"), [("algebra", "texts: got algebra; pass a list"), ([1], "texts: got [1]; pass a list")])
+@pytest.mark.parametrize(
+    ("texts", "message"), [("algebra", "texts: got algebra; pass a list"), ([1], "texts: got [1]; pass a list"), (None, "texts: got None")]
+)
 def test_what_is_no_list_of_strings_is_refused(folder, texts, message):
     with pytest.raises(fe.errors.ArgumentError) as error:
         TextEncoder.from_pretrained(folder).embed(texts)
@@ -217,6 +246,25 @@ def test_low_rank_matrices_come_back(folder, tmp_path):
     (_, params), (_, expected) = (fe.models.functional(model) for model in (again, encoder))
     jax.tree.map(np.testing.assert_array_equal, params, expected)
     np.testing.assert_array_equal(again.embed(["algebra"]), encoder.embed(["algebra"]))
+
+
+def test_patterns_of_ranks_are_read_as_peft_reads_them(folder, tmp_path):
+    """The end of a module's name, or an expression; PEFT takes the first that fits."""
+    encoder = with_matrices(folder)
+    low_rank.save_low_rank(encoder, tmp_path / "lora")
+    path = tmp_path / "lora" / "adapter_config.json"
+    told = json.loads(path.read_text())
+    for queries in ("attention.self.query", r"encoder\.layer\.\d\..*query"):
+        patterns = {"r": 3, "lora_alpha": 3, "rank_pattern": {queries: 2}, "alpha_pattern": {queries: 6}}
+        path.write_text(json.dumps(told | patterns))
+        again = TextEncoder.from_pretrained(folder)
+        low_rank.load_low_rank(again, tmp_path / "lora")
+        np.testing.assert_allclose(again.embed(["algebra"]), encoder.embed(["algebra"]), rtol=1e-5, atol=1e-6)
+    with pytest.raises(fe.errors.ArgumentError, match=r"encoder: got low-rank matrices in layers\.0\.attention\.query; load them into"):
+        low_rank.load_low_rank(again, tmp_path / "lora")
+    safetensors.save_file({}, tmp_path / "lora" / "adapter_model.safetensors")
+    with pytest.raises(fe.errors.DataError, match="got no low-rank matrices; use a folder"):
+        low_rank.load_low_rank(TextEncoder.from_pretrained(folder), tmp_path / "lora")
 
 
 KEY = "base_model.model.encoder.layer.0.attention.self.query.lora_B.weight"

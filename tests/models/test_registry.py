@@ -59,6 +59,18 @@ def test_leaves_belong_to_modules_modalities_and_tasks():
     }
 
 
+def test_names_with_dots_stay_apart():
+    modalities = {name: building.Tabular((0,)) for name in ("a.b", "a.c", "order")}
+    found = by_module(entries.registry(fe.models.m3t(modalities, {"x.m": building.Binary(), "x.n": building.Binary()}, SMALL)))
+    assert {entry.modality for entry in found.values()} == {"", *modalities}
+    assert {entry.task for entry in found.values()} == {"", "x.m", "x.n"}
+    assert {"encoders.a.b", "encoders.a.c", "heads.x.m", "heads.x.n"} <= set(found)
+    routers = {
+        entry.path for entry in entries.registry(fe.models.m3t(modalities, {"x.m": building.Binary()}, SMALL)) if entry.kind == "router"
+    }
+    assert not any("kinds" in path for path in routers) and routers
+
+
 def test_gated_experts_belong_to_their_pair():
     fusion = GatedFusion(["image"], ["passed"], 8, layers=1, heads=2, hidden=4, rngs=nnx.Rngs(0))
     found = by_module(entries.registry(M3T(dict(small().encoders), fusion, dict(small().heads))))

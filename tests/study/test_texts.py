@@ -14,7 +14,7 @@ import fedjax_edu as fe
 from fedjax_edu.core.trees import named_leaves
 from fedjax_edu.data import Population
 from fedjax_edu.study.identity import digest
-from fedjax_edu.study.networks.words import phrases_of, texts_of, words_of
+from fedjax_edu.study.networks.words import Texts, phrases_of, texts_of, words_of
 from fedjax_edu.study.training import Trained, Trainer
 from tests.models import small_bert
 from tests.study.test_networks import M3T
@@ -95,6 +95,16 @@ def test_phrases_are_neighbouring_words(table, stop_words):
     np.testing.assert_array_equal(few.values.numbers, content.values.numbers[:, :3])
     np.testing.assert_allclose(np.linalg.norm(few.values.weights, axis=1), few.lengths > 0, rtol=1e-6)
     np.testing.assert_array_equal(few.lengths, np.minimum(content.lengths, 3))
+
+
+def test_words_of_any_script():
+    """Marks belong to their letters, however a text is composed; one Latin letter alone is no word."""
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    texts = Texts([composed, decomposed, "हिन्दी भाषा", "我 爱 你", "C R", "Set-theory, 2", "SET theory 2"], np.arange(7), np.ones(7, bool))
+    content = phrases_of(texts, 2**20, 9, "english")
+    np.testing.assert_array_equal(content.lengths, [1, 1, 3, 6, 0, 3, 3])
+    numbers = content.values.numbers
+    assert numbers[0, 0] == numbers[1, 0] and np.array_equal(numbers[5], numbers[6])
 
 
 def test_phrases_need_no_text_encoder(table, config, tmp_path):

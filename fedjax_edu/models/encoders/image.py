@@ -41,7 +41,7 @@ class ImageEncoder(nnx.Module):
         """Tokens of images [B, patches, D], row by row, and what experts say.
 
         Args:
-            values: float [B, height, width, channels].
+            values: float [B, height, width, channels], about between -1 and 1: divide bytes by 255.
             present: bool [B], or [B, patches].
             lengths: int [B], patches of each image from the top; None: all.
         """

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from fedjax_edu.core.errors import check_integer, check_positive
 from fedjax_edu.models.linear import Linear
 from fedjax_edu.models.tokens import Tokens, token_mask, where_present
 from fedjax_edu.models.transformer import Report
 
 
-class Phrases(NamedTuple):
-    """The phrases of each text.
+class Bag(NamedTuple):
+    """The phrases of each text, without their order.
 
     Args:
         numbers: which ones, int [B, T].
@@ -38,15 +39,21 @@ class PhraseEncoder(nnx.Module):
         gain: :math:`\gamma`, how fast V learns: of many phrases each is seen seldom.
         rngs: source of W.
 
+    Raises:
+        ArgumentError: buckets or a rank below 1, a gain that is not positive.
+
     References: Joulin et al. (2016), arXiv:1607.01759, there the mean; Weinberger et al. (2009), arXiv:0902.2206, for phrases by hash.
     """
 
     def __init__(self, buckets: int, tokens: int, *, rank: int, gain: float, rngs: nnx.Rngs):
+        check_integer("buckets", buckets)
+        check_integer("rank", rank)
+        check_positive("gain", gain)
         self.table, self.bias = nnx.Param(jnp.zeros((buckets, rank))), nnx.Param(jnp.zeros(rank))
         self.read = Linear(rank, tokens, rngs=rngs)
         self.gain = gain
 
-    def __call__(self, values: Phrases, present: jax.Array, lengths: jax.Array | None = None) -> tuple[Tokens, Report]:
+    def __call__(self, values: Bag, present: jax.Array, lengths: jax.Array | None = None) -> tuple[Tokens, Report]:
         """Tokens [B, 1, D]; there are no experts to report of.
 
         Args:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.models.linear import Linear
 from fedjax_edu.models.tokens import Tokens, token_mask, where_present
 from fedjax_edu.models.transformer import Report, Transformer, TransformerConfig
@@ -17,7 +18,7 @@ class Interactions(NamedTuple):
     Args:
         items: int [B, T], what was asked.
         responses: float [B, T], right or wrong, or a score.
-        gaps: float [B, T], time since the step before, 0 or more.
+        gaps: float [B, T], time since the step before; below 0 counts as 0.
     """
 
     items: jax.Array
@@ -57,10 +58,15 @@ class SequenceEncoder(nnx.Module):
             values: the histories.
             present: bool [B] or [B, T].
             lengths: int [B], steps of each history; None: T.
+
+        Raises:
+            ArgumentError: more steps than there are places.
         """
         steps = values.items.shape[1]
+        if steps > len(self.places[...]):
+            raise ArgumentError("values", values.items.shape, f"cut histories to {len(self.places[...])} steps")
         mask = token_mask(present, lengths, steps)
         items, responses, gaps = (where_present(mask, leaf) for leaf in values)
         tokens = self.items[...][items] + responses[:, :, None] * self.slopes[...][items]
-        tokens = tokens + self.gap(jnp.log1p(gaps)[:, :, None]) + self.places[...][None, :steps]
+        tokens = tokens + self.gap(jnp.log1p(jnp.maximum(gaps, 0.0))[:, :, None]) + self.places[...][None, :steps]
         return self.transformer(Tokens.masked(tokens, mask))

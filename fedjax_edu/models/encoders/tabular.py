@@ -30,8 +30,8 @@ class TabularEncoder(nnx.Module):
 
     .. math:: t_f = x_f \, w_f + b_f \text{ for a number}, \qquad t_f = w_{f, x_f} + b_f \text{ for a category}
 
-    A feature that is missing has no token. Rows may list the features they have, so that a federation whose members record different
-    things pays for what a row holds, not for all that anybody records.
+    A feature that is missing has no token, nor has a level that there is not. Rows may list the features they have, so that a federation
+    whose members record different things pays for what a row holds, not for all that anybody records.
 
     Args:
         levels: of each feature; 0 for a number.
@@ -65,13 +65,21 @@ class TabularEncoder(nnx.Module):
             values: the records.
             present: bool [B], or [B, S].
             lengths: int [B], features that a row lists; None: S.
+
+        Raises:
+            ArgumentError: rows of another number of features, which do not say which.
         """
+        if values.features is None and values.values.shape[1] != len(self.levels):
+            raise ArgumentError("values", values.values.shape, f"give rows of {len(self.levels)} features, or say which")
         mask = token_mask(present, lengths, values.values.shape[1])
         features = (
             jnp.broadcast_to(jnp.arange(len(self.levels), dtype=jnp.int32), mask.shape) if values.features is None else values.features
         )
         content = where_present(mask, values.values)
-        number = jnp.array(self.levels, jnp.int32)[features] == 0
+        levels = jnp.array(self.levels, jnp.int32)[features]
+        number = levels == 0
+        mask = mask & (number | ((content >= 0) & (content < levels.astype(content.dtype))))
+        content = where_present(mask, content)
         code = jnp.where(number, 0, content.astype(jnp.int32))
         slopes = self.table[...][jnp.array(self.first, jnp.int32)[features] + code]
         scaled = slopes * jnp.where(number, content, 1.0)[:, :, None]

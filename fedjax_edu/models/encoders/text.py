@@ -1,7 +1,7 @@
 """Texts as sequences of word pieces, in the architecture of BERT, so that published weights fit."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -161,7 +161,10 @@ class TextEncoder(nnx.Module):
         Raises:
             ArgumentError: a single string, or something else than strings; an encoder without a tokenizer.
         """
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            raise ArgumentError("texts", texts, "pass a list of strings")
+        texts = list(texts)
+        if not all(isinstance(text, str) for text in texts):
             raise ArgumentError("texts", texts, "pass a list of strings")
         if self.pieces is None:
             raise ArgumentError("pieces", None, "load the encoder with from_pretrained, or give it a tokenizer")

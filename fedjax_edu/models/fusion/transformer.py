@@ -47,9 +47,8 @@ class TransformerFusion(nnx.Module):
             tasks: names.
             domain: of the rows; not read here.
         """
-        first = next(iter(parts.values()))
-        rows, _, width = first.values.shape
-        row = Tokens(jnp.broadcast_to(self.row[...], (rows, 1, width)), jnp.ones((rows, 1), bool))
+        there = jnp.stack([tokens.mask.any(axis=1) for tokens in parts.values()]).any(axis=0)  # experts see no padding, be it as this token
+        row = Tokens.masked(jnp.broadcast_to(self.row[...], (len(there), 1, len(self.row[...]))), there[:, None])
         read = {modality: tokens for modality, tokens in parts.items() if modality not in self.wide}
         marked = [
             Tokens.masked(tokens.values + self.kinds[modality][...].reshape(1, 1, -1), tokens.mask) for modality, tokens in read.items()

@@ -26,6 +26,7 @@ SIZES = {  # ours -> theirs in config.json
     "hidden": "intermediate_size",
     "epsilon": "layer_norm_eps",
 }
+USUAL = {"hidden_act": "gelu", "model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False}
 TABLES = {"words": "word_embeddings", "positions": "position_embeddings", "types": "token_type_embeddings"}
 LINEAR = {
     "attention.query": "attention.self.query",
@@ -94,10 +95,14 @@ def _folder(source: str | Path) -> Path:
 
 def _config(path: Path) -> TextConfig:
     told = read_json(path)
-    if told.get("hidden_act", "gelu") != "gelu":
-        raise DataError(f"{path.name}, hidden_act", told["hidden_act"], "use a model whose activation is gelu")
+    for name, usual in USUAL.items():
+        if told.get(name, usual) not in (usual, None):
+            raise DataError(f"{path.name}, {name}", told[name], f"use a model whose {name} is {usual}")
     if missing := [theirs for theirs in SIZES.values() if theirs not in told]:
         raise DataError(f"{path.name}, {missing[0]}", "nothing", "use the config.json of a model of the BERT family")
+    for name in SIZES.values():
+        if isinstance(told[name], bool) or not isinstance(told[name], float if name == "layer_norm_eps" else int) or told[name] <= 0:
+            raise DataError(f"{path.name}, {name}", told[name], "it should be a positive number: use the config.json of these weights")
     return TextConfig(**{ours: told[theirs] for ours, theirs in SIZES.items()})
 
 

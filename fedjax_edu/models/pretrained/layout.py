@@ -10,6 +10,7 @@ import numpy as np
 from fedjax_edu.core.errors import DataError, require
 
 Tensors = dict[str, np.ndarray]
+READABLE = ("F32", "F16", "F64", "I64", "I32", "I16", "I8", "U8", "BOOL")  # what NumPy has
 WRITE_AGAIN = "copy or download the file again"
 
 
@@ -21,10 +22,15 @@ def read_tensors(path: Path) -> Tensors:
         MissingDependencyError: without the extra ``pretrained``.
     """
     require("reading published weights", "pretrained", "safetensors")
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     content = _content(path)
-    return {name: value.astype(np.float32) if value.dtype.kind == "f" else value for name, value in load(content).items()}
+    try:
+        tensors = load(content)
+    except (SafetensorError, ValueError, KeyError) as problem:
+        raise DataError(str(path), str(problem), WRITE_AGAIN) from problem
+    return {name: value.astype(np.float32) if value.dtype.kind == "f" else value for name, value in tensors.items()}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -45,7 +51,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_shapes(path: Path, tensors: Tensors, expected: dict[str, tuple[int, ...]]) -> None:
-    """Refuses tensors that are missing, too many, or of another shape.
+    """Refuses tensors that are missing, too many, of another shape, or not of finite floats.
 
     Raises:
         DataError: naming the first.
@@ -56,6 +62,8 @@ def check_shapes(path: Path, tensors: Tensors, expected: dict[str, tuple[int, ..
             raise DataError(f"{path.name}, {name}", found, "there should be no such tensor: use the weights of a model of the BERT family")
         if name not in tensors or tensors[name].shape != expected[name]:
             raise DataError(f"{path.name}, {name}", found, f"it should be {list(expected[name])}: use the config.json of these weights")
+        if tensors[name].dtype.kind != "f" or not np.all(np.isfinite(tensors[name])):
+            raise DataError(f"{path.name}, {name}", f"{tensors[name].dtype}, or not all finite", "use weights of finite floats")
 
 
 def _content(path: Path) -> bytes:
@@ -69,6 +77,8 @@ def _content(path: Path) -> bytes:
         ends = {name: 8 + length + entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"}
     except (struct.error, ValueError, KeyError, TypeError, AttributeError, OverflowError) as problem:
         raise DataError(str(path), "no header of a safetensors file", WRITE_AGAIN) from problem
+    if strange := [name for name, entry in header.items() if name != "__metadata__" and entry.get("dtype") not in READABLE]:
+        raise DataError(f"{path.name}, {strange[0]}", header[strange[0]].get("dtype"), f"convert it to one of {', '.join(READABLE)}")
     for name, end in sorted(ends.items(), key=lambda pair: pair[1]):
         if end > len(content):
             raise DataError(f"{path.name}, {name}", f"a file of {len(content):,} bytes", f"the tensor ends at byte {end:,}: {WRITE_AGAIN}")

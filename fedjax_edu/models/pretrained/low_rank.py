@@ -1,6 +1,7 @@
 """Low-rank matrices of a text encoder in the layout of Hugging Face's PEFT, and back."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def load_low_rank(encoder: TextEncoder, folder: str | Path) -> None:
         folder: that holds them.
 
     Raises:
+        ArgumentError: the encoder has low-rank matrices already.
         DataError: no such file, no low-rank matrices, or tensors that do not fit the encoder; the message names the tensor.
     """
     folder = Path(folder)
@@ -78,7 +80,12 @@ def load_low_rank(encoder: TextEncoder, folder: str | Path) -> None:
     tensors = read_tensors(folder / WEIGHTS)
     layers = {module: (path, layer) for path, module, layer in _layers(encoder)}
     taken = [module for module in layers if f"{PREFIX}{module}.lora_A.weight" in tensors]
-    ranks = {module: told.get("rank_pattern", {}).get(module, told["r"]) for module in taken}
+    if not taken:
+        raise DataError(f"{WEIGHTS}", "no low-rank matrices", "use a folder that PEFT or save_low_rank wrote")
+    for module in taken:
+        if _low_rank(layers[module][1]):
+            raise ArgumentError("encoder", f"low-rank matrices in {layers[module][0]}", "load them into an encoder that has none")
+    ranks = {module: _of_pattern(told.get("rank_pattern"), module, told["r"]) for module in taken}
     expected: dict[str, tuple[int, ...]] = {}
     for module in taken:
         inputs, outputs = layers[module][1].widths
@@ -87,11 +94,17 @@ def load_low_rank(encoder: TextEncoder, folder: str | Path) -> None:
     check_shapes(folder / WEIGHTS, tensors, expected)
     for module in taken:
         path, layer = layers[module]
-        alpha = told.get("alpha_pattern", {}).get(module, told["lora_alpha"])
+        alpha = _of_pattern(told.get("alpha_pattern"), module, told["lora_alpha"])
         add_low_rank(encoder, lambda own, path=path: own == path, rank=ranks[module], alpha=alpha)  # type: ignore[misc]
         matrices = _only(path, layer)
         matrices.a[...] = jnp.asarray(tensors[f"{PREFIX}{module}.lora_A.weight"].T)
         matrices.b[...] = jnp.asarray(tensors[f"{PREFIX}{module}.lora_B.weight"].T)
+
+
+def _of_pattern(patterns: dict[str, Any] | None, module: str, otherwise: Any) -> Any:
+    """What the first pattern says that a module's name ends with, as PEFT reads them."""
+    found = (value for pattern, value in (patterns or {}).items() if re.match(rf"(.*\.)?({pattern})$", module))
+    return next(found, otherwise)
 
 
 def _layers(encoder: TextEncoder) -> list[tuple[str, str, Linear]]:

@@ -1,11 +1,13 @@
 """Texts of tables as pieces: what the encoders of a multi-modal model read of their rows."""
 
+import unicodedata
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fedjax_edu.data import Feature, Population
-from fedjax_edu.models.encoders.phrases import Phrases
+from fedjax_edu.models.encoders.phrases import Bag
 from fedjax_edu.models.multimodal import Content
 from fedjax_edu.models.pretrained.tokenizing import WordPieces
 
@@ -61,6 +63,9 @@ def words_of(texts: Texts, pieces: WordPieces, steps: int) -> Content:
 def phrases_of(texts: Texts, buckets: int, steps: int, stop_words: str) -> Content:
     """Texts as their different words, pairs and triples of neighbouring words, by hash.
 
+    A word is letters, marks of letters and digits of any script; one Latin letter alone is none. Scripts that put no spaces between words
+    have one for what stands between spaces.
+
     A phrase of n words weighs (n + 1) / 2: it is rarer, and says more, than its words. The weights of a text have the norm 1. Unlike
     frequencies, they need no count over all clients.
 
@@ -68,19 +73,20 @@ def phrases_of(texts: Texts, buckets: int, steps: int, stop_words: str) -> Conte
         texts: of each row.
         buckets: numbers that there are for phrases.
         steps: phrases that are kept of a row, those of the lowest numbers.
-        stop_words: language of scikit-learn's list of words that are left out; empty: none are.
+        stop_words: ``"english"``: frequent words of it, as scikit-learn lists them, are left out; empty: none are.
 
     Returns:
-        A modality of :class:`fedjax_edu.models.encoders.phrases.Phrases`; rows without a text are absent, and so are those of a text
+        A modality of :class:`fedjax_edu.models.Bag`; rows without a text are absent, and so are those of a text
         without a phrase.
     """
-    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, HashingVectorizer
 
+    left_out = ENGLISH_STOP_WORDS if stop_words else frozenset()
     found = sum(
         (length + 1)
         / 2
         * HashingVectorizer(
-            ngram_range=(length, length), n_features=buckets, alternate_sign=False, binary=True, norm=None, stop_words=stop_words or None
+            analyzer=partial(_phrases, length, left_out), n_features=buckets, alternate_sign=False, binary=True, norm=None
         ).transform(texts.distinct)
         for length in range(1, LONGEST + 1)
     )
@@ -91,4 +97,11 @@ def phrases_of(texts: Texts, buckets: int, steps: int, stop_words: str) -> Conte
     numbers[there], weights[there] = found.indices[at], found.data[at]
     weights /= np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1)
     kept: Any = lengths[texts.at]
-    return Content(Phrases(numbers[texts.at], weights[texts.at]), texts.present, kept)
+    return Content(Bag(numbers[texts.at], weights[texts.at]), texts.present, kept)
+
+
+def _phrases(length: int, left_out: frozenset[str], text: str) -> list[str]:
+    """So many neighbouring words of a text, in lower case."""
+    letters = (one if one.isalnum() or unicodedata.category(one).startswith("M") else " " for one in unicodedata.normalize("NFC", text))
+    words = [word for word in "".join(letters).lower().split() if word not in left_out and not (len(word) == 1 and word.isascii())]
+    return [" ".join(words[at : at + length]) for at in range(len(words) - length + 1)]
