@@ -30,7 +30,7 @@ def get_config(kind: str = "experts") -> ConfigDict:
             "chosen": 2,
             "balance": 1e-2,
             "z": 1e-3,
-            # There are none.
+            # These studies have no texts; a table may.
             "texts": {"source": "", "rank": 0, "pieces": 32, "buckets": 0, "gain": 70.0, "phrases": 128, "stop_words": "english"},
         }
     )

@@ -111,9 +111,8 @@ def make_loss(
 
 
 def _check_tasks(argument: str, tasks: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
-    known = [task for task in heads]  # noqa: C416 - a task may be called like a method of the dictionary
-    if unknown := sorted(set(tasks) - set(known)):
-        raise ArgumentError(argument, unknown[0], f"use {', '.join(sorted(known))}")
+    if unknown := sorted(set(tasks) - set(heads)):
+        raise ArgumentError(argument, unknown[0], f"use {', '.join(sorted(heads))}")
 
 
 def expert_metrics(report: Report) -> Metrics:

@@ -105,19 +105,19 @@ def cagrad(products: jax.Array, c: float = 0.5) -> jax.Array:
     tasks = len(products)
     mean = jnp.full(tasks, 1 / tasks, products.dtype)
     size = jnp.sqrt(jnp.maximum(mean @ products @ mean, 0.0))
-    pull = c * size
+    pull, towards = c * size, products @ mean
+    floor = 1e-12 * jnp.max(jnp.diag(products))
 
     def norm(weights: jax.Array) -> jax.Array:
-        floor = 1e-12 * jnp.max(jnp.diag(products))
         return jnp.sqrt(jnp.maximum(weights @ products @ weights, jnp.where(floor > 0, floor, 1.0)))
 
     def step(_: int, weights: jax.Array) -> jax.Array:
-        slope = products @ mean + pull / norm(weights) * (products @ weights)
+        own = products @ weights
+        slope = towards + pull / norm(weights) * own
         into, out = jnp.argmin(slope), jnp.argmax(jnp.where(weights > 0, slope, -jnp.inf))
         way = jax.nn.one_hot(into, tasks, dtype=products.dtype) - jax.nn.one_hot(out, tasks, dtype=products.dtype)
-        share = _best_step(way @ products @ mean, pull, weights @ products @ weights, weights @ products @ way, way @ products @ way)
-        moved = jnp.clip(share, 0.0, weights[out])
-        return weights + moved * way
+        share = _best_step(way @ towards, pull, weights @ own, way @ own, way @ products @ way)
+        return weights + jnp.clip(share, 0.0, weights[out]) * way
 
     best = lax.fori_loop(0, STEPS, step, mean)
     return mean + pull / norm(best) * best

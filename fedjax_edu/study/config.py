@@ -13,8 +13,6 @@ from fedjax_edu.study.saving import Saving
 
 Count = Annotated[int, 1]  # with the least that makes sense
 COMPARED = ("pooled", "local_network", "local_ridge", "random_intercept", "boosting", "ridge", "constant")
-
-
 MOST_BUCKETS = 2**31 - 1  # numbers of 32 bits
 
 

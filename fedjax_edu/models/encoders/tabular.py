@@ -75,11 +75,10 @@ class TabularEncoder(nnx.Module):
         features = (
             jnp.broadcast_to(jnp.arange(len(self.levels), dtype=jnp.int32), mask.shape) if values.features is None else values.features
         )
-        content = where_present(mask, values.values)
         levels = jnp.array(self.levels, jnp.int32)[features]
         number = levels == 0
-        mask = mask & (number | ((content >= 0) & (content < levels.astype(content.dtype))))
-        content = where_present(mask, content)
+        mask = mask & (number | ((values.values >= 0) & (values.values < levels.astype(values.values.dtype))))
+        content = where_present(mask, values.values)
         code = jnp.where(number, 0, content.astype(jnp.int32))
         slopes = self.table[...][jnp.array(self.first, jnp.int32)[features] + code]
         scaled = slopes * jnp.where(number, content, 1.0)[:, :, None]

@@ -81,7 +81,7 @@ def load_low_rank(encoder: TextEncoder, folder: str | Path) -> None:
     layers = {module: (path, layer) for path, module, layer in _layers(encoder)}
     taken = [module for module in layers if f"{PREFIX}{module}.lora_A.weight" in tensors]
     if not taken:
-        raise DataError(f"{WEIGHTS}", "no low-rank matrices", "use a folder that PEFT or save_low_rank wrote")
+        raise DataError(WEIGHTS, "no low-rank matrices", "use a folder that PEFT or save_low_rank wrote")
     for module in taken:
         if _low_rank(layers[module][1]):
             raise ArgumentError("encoder", f"low-rank matrices in {layers[module][0]}", "load them into an encoder that has none")

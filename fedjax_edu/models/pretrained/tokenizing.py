@@ -49,7 +49,7 @@ class WordPieces:
         Returns:
             (int32 [texts, steps], zeros after the last; how many each has, int32 [texts]).
         """
-        pieces = [encoded.ids for encoded in self._tokenizer.encode_batch([_well_formed(text) for text in texts])]
+        pieces = self._cut(texts)
         cut = [one if len(one) <= steps else [*one[: steps - 1], one[-1]] for one in pieces]
         numbers = np.zeros((len(texts), steps), np.int32)
         for row, one in enumerate(cut):
@@ -66,7 +66,7 @@ class WordPieces:
         Yields:
             (numbers of the texts, their word pieces int32 [together, T], their lengths int32 [together]).
         """
-        pieces = [encoded.ids for encoded in self._tokenizer.encode_batch([_well_formed(text) for text in texts])]
+        pieces = self._cut(texts)
         lengths = np.array([len(one) for one in pieces], np.int32)
         padded = np.minimum(SHORTEST * 2 ** np.ceil(np.log2(np.maximum(lengths, SHORTEST) / SHORTEST)), self.limit).astype(int)
         for length in np.unique(padded):
@@ -78,7 +78,7 @@ class WordPieces:
                     numbers[place, : lengths[row]] = pieces[row]
                 yield rows, numbers, lengths[filled]
 
-
-def _well_formed(text: str) -> str:
-    """A text without halves of characters, which no encoding has."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    def _cut(self, texts: Sequence[str]) -> list[list[int]]:
+        """The pieces of each text, of which halves of characters are left out: no encoding has them."""
+        well_formed = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        return [encoded.ids for encoded in self._tokenizer.encode_batch(well_formed)]

@@ -76,20 +76,14 @@ def phrases_of(texts: Texts, buckets: int, steps: int, stop_words: str) -> Conte
         stop_words: ``"english"``: frequent words of it, as scikit-learn lists them, are left out; empty: none are.
 
     Returns:
-        A modality of :class:`fedjax_edu.models.Bag`; rows without a text are absent, and so are those of a text
-        without a phrase.
+        A modality of :class:`fedjax_edu.models.Bag`; rows without a text are absent, and so are those of a text without a phrase.
     """
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, HashingVectorizer
 
     left_out = ENGLISH_STOP_WORDS if stop_words else frozenset()
-    found = sum(
-        (length + 1)
-        / 2
-        * HashingVectorizer(
-            analyzer=partial(_phrases, length, left_out), n_features=buckets, alternate_sign=False, binary=True, norm=None
-        ).transform(texts.distinct)
-        for length in range(1, LONGEST + 1)
-    )
+    words = [[word for word in _words(text) if word not in left_out] for text in texts.distinct]
+    hashed = partial(HashingVectorizer, n_features=buckets, alternate_sign=False, binary=True, norm=None)
+    found = sum((size + 1) / 2 * hashed(analyzer=partial(_neighbours, size)).transform(words) for size in range(1, LONGEST + 1))
     lengths = np.minimum(np.diff(found.indptr), steps).astype(np.int32)
     there = np.arange(steps) < lengths[:, None]
     at = (found.indptr[:-1, None] + np.arange(steps))[there]
@@ -100,8 +94,12 @@ def phrases_of(texts: Texts, buckets: int, steps: int, stop_words: str) -> Conte
     return Content(Bag(numbers[texts.at], weights[texts.at]), texts.present, kept)
 
 
-def _phrases(length: int, left_out: frozenset[str], text: str) -> list[str]:
-    """So many neighbouring words of a text, in lower case."""
+def _words(text: str) -> list[str]:
+    """The words of a text, in lower case."""
     letters = (one if one.isalnum() or unicodedata.category(one).startswith("M") else " " for one in unicodedata.normalize("NFC", text))
-    words = [word for word in "".join(letters).lower().split() if word not in left_out and not (len(word) == 1 and word.isascii())]
+    return [word for word in "".join(letters).lower().split() if not (len(word) == 1 and word.isascii())]
+
+
+def _neighbours(length: int, words: list[str]) -> list[str]:
+    """Phrases of so many words."""
     return [" ".join(words[at : at + length]) for at in range(len(words) - length + 1)]
