@@ -191,8 +191,8 @@ class Stage(NamedTuple):
         broadcast: ``(server, aggregates of the stages before) -> shared``; what every client reads, no lane axis.
         start: ``(shared, client_state, client_info, key) -> local``.
         phases: run one after another for a client.
-        finish: ``(shared, local, client_info) -> ({name: Channel}, client_state, weight)``; the scalar weight is the
-            client's share in reported means.
+        finish: ``(shared, local, client_info) -> ({name: Channel}, client_state, weight)``; a state of None leaves it as it was, and
+            the scalar weight is the client's share in reported means.
         sent: ``shared -> pytree`` that travels to each client every round.
         trained: ``(shared, local) -> params``, the full model as the client has it now.
     """

@@ -1,12 +1,13 @@
 """Small functions on pytrees that jax.tree does not have."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 Tree = Any
+Position = jax.Array | int | tuple[jax.Array, ...]
 
 
 def path_name(path: tuple[Any, ...]) -> str:
@@ -47,18 +48,27 @@ def all_finite(tree: Tree) -> jax.Array:
     >>> bool(all_finite({"a": jnp.ones(2), "n": jnp.arange(3)})), bool(all_finite([jnp.array([1.0, jnp.inf])]))
     (True, False)
     """
-    return all_hold(jnp.isfinite(leaf) for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact))
+    return all_hold(finite(tree))
+
+
+def finite(tree: Tree) -> Iterator[jax.Array]:
+    """Which floating-point numbers of each leaf are finite."""
+    return (jnp.isfinite(leaf) for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact))
 
 
 def all_hold(flags: Iterable[jax.Array]) -> jax.Array:
     """Whether every entry of all boolean arrays holds; True without any.
 
-    The first axis is reduced before the others and apart from them: XLA:CPU vectorises that, and not a reduction to a scalar.
+    Arrays of one shape are reduced in one pass, the first axis before the others and apart from them: XLA:CPU vectorises that, and not
+    a reduction to a scalar.
 
     >>> bool(all_hold([jnp.array([[True, False]])])), bool(all_hold([]))
     (False, True)
     """
-    rows = [jax.lax.optimization_barrier(jnp.all(flag, axis=0)) if flag.ndim > 1 else flag for flag in flags]
+    together: dict[tuple[int, ...], jax.Array] = {}
+    for flag in flags:
+        together[flag.shape] = flag & together[flag.shape] if flag.shape in together else flag
+    rows = [jax.lax.optimization_barrier(jnp.all(flag, axis=0)) if flag.ndim > 1 else flag for flag in together.values()]
     if not rows:
         return jnp.array(True)
     broken = jnp.stack([~jnp.all(row) for row in rows]).astype(jnp.float32)
@@ -96,12 +106,12 @@ def sum_dtype(leaf: jax.Array | jax.ShapeDtypeStruct) -> jnp.dtype:
     return leaf.dtype if leaf.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
 
 
-def index(tree: Tree, position: jax.Array | int) -> Tree:
+def index(tree: Tree, position: Position) -> Tree:
     """Row `position` of every leaf."""
     return jax.tree.map(lambda leaf: leaf[position], tree)
 
 
-def put(tree: Tree, position: jax.Array | int, row: Tree) -> Tree:
+def put(tree: Tree, position: Position, row: Tree) -> Tree:
     """`tree` with `row` written at `position` of every leaf."""
     return jax.tree.map(lambda leaf, new: leaf.at[position].set(new), tree, row)
 

@@ -22,11 +22,12 @@ from fedjax_edu.engine import checks, collectives, evaluation, processes, rounds
 from fedjax_edu.engine.cohorts import Cohort
 from fedjax_edu.engine.cohorts.sampler import synchronous
 from fedjax_edu.engine.lanes import measuring, measuring_stage
-from fedjax_edu.engine.partition import Partition, partition
+from fedjax_edu.engine.partition import partition
 from fedjax_edu.engine.plan import AXIS, ExecutionPlan
 from fedjax_edu.engine.reporting import Traffic, to_info, traffic
 from fedjax_edu.engine.resident import Feed, Resident, filled, place
 from fedjax_edu.engine.schedule import LocalRows, replay_round
+from fedjax_edu.engine.seating import seat, seating
 from fedjax_edu.engine.state import Evaluation, Info, State
 from fedjax_edu.engine.streaming import Stream, parts
 from fedjax_edu.engine.tuning import choose
@@ -139,8 +140,7 @@ class Engine:
         """
         lanes = check_integer("lanes", lanes)
         if self.layout.lanes is None:
-            share = self._seats // self.layout.mesh.shape[AXIS]
-            self.layout = self.layout._replace(lanes=min(lanes, share), reason="found best by an earlier run")
+            self.layout = self.layout._replace(lanes=min(lanes, self._share), reason="found best by an earlier run")
 
     def _begin(self, resident: Resident, params: Tree, key: jax.Array, clients: jax.Array) -> State:
         """The first state, with the states of `clients` (int32 [K]) alone."""
@@ -162,7 +162,7 @@ class Engine:
         )
 
     def run(self, state: State, rounds: int) -> tuple[State, Info]:
-        """Runs rounds; any number of them reuses one compiled program. The arguments stay valid.
+        """Runs rounds; any number of them reuses one compiled program. The arguments stay valid, unless the plan donates them.
 
         States of several runs that are stacked leaf by leaf run side by side: their clients wait in one queue.
         :func:`fedjax_edu.study.sweep` stacks them.
@@ -189,7 +189,7 @@ class Engine:
         chunk = compiled.chunk if state.members is None else self._side_by_side(compiled, state.members)
         if self._stream is not None:
             ahead = not (self._cohort.adaptive or self._cohort.stale)
-            yield from self._stream.run(chunk, self._sampler, ahead, state, self._resident, left)
+            yield from self._stream.run(chunk, self._sampler, compiled.program.seating, ahead, state, self._resident, left)
             return
         while True:
             active = min(left, self.layout.chunk)
@@ -213,9 +213,10 @@ class Engine:
         """
         models, server, clients = self._models(state, population, which)
         key, found = fold(processes.here(state.key, self.layout.mesh), Purpose.EVALUATE), []
-        for arrays, cut, count, start in self._tiled(population):
+        for arrays, cut, start in self._tiled(population, models.hosted):
             report = evaluation.losses(models, self._algorithm.loss, server, clients, arrays, cut, key)
-            found.append(jax.tree.map(lambda leaf, count=count: np.asarray(leaf).reshape(-1)[:count], (report, start + cut.client)))
+            real = np.asarray(cut.valid).any(axis=-1)
+            found.append(jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[real], (report, start + cut.client)))
         report, owners = self._together(population, found)
         return evaluation.summarise(report, owners, population.num_clients)
 
@@ -234,7 +235,7 @@ class Engine:
         checks.check_function(fn)
         models, server, clients = self._models(state, population, which)
         outputs = []
-        for arrays, cut, _, _ in self._tiled(population):
+        for arrays, cut, _ in self._tiled(population, models.hosted):
             outputs.append(evaluation.in_row_order(evaluation.predictions(models, fn, server, clients, arrays, cut), cut))
         return self._together(population, outputs)
 
@@ -246,8 +247,11 @@ class Engine:
         checks.check_like(population, self.population)
         modules = self._assigned(state.params)
         checks.check_holders(population, modules)
-        models = tiles.Models(self._algorithm.model, processes.own(self.layout.mesh), modules)
-        return models, *processes.here((state.server, state.clients if which == "personal" else ()), self.layout.mesh)
+        clients = state.clients if which == "personal" else ()
+        whole = self._stream is not None or population.loaded or self.layout.mesh.is_multi_process  # tiles come part by part
+        hosted = None if whole or not jax.tree.leaves(clients) else self._compiled(state.params).program.seating.hosted
+        models = tiles.Models(self._algorithm.model, processes.own(self.layout.mesh), modules, hosted)
+        return models, *processes.here((state.server, clients), self.layout.mesh)
 
     def schedule(self, state: State, rounds: int) -> tuple[list[np.ndarray], list[LocalRows]]:
         """Who will take part in the next rounds and which rows each local step will see; nothing is trained.
@@ -283,9 +287,9 @@ class Engine:
             return state
         compiled = self._compiled(state.params)
         if self._stream is not None:
-            return self._stream.finalise(compiled.final, state, self._resident)
+            return self._stream.finalise(compiled.final, compiled.program.seating, state, self._resident)
         everyone = jnp.arange(self.population.num_clients, dtype=jnp.int32)
-        seats = rounds.seat(synchronous(everyone), self._resident, self.layout.mesh.shape[AXIS])
+        seats = seat(synchronous(everyone), self._resident, compiled.program.seating)
         return compiled.final(state, self._resident, seats)
 
     def memory(self, params: Tree) -> dict[str, int]:
@@ -317,8 +321,10 @@ class Engine:
     def _compile(self, params: Tree) -> tuple[jax.stages.Compiled, Feed | None]:
         """A chunk of rounds, compiled, and rows of the shapes that it is fed."""
         state = self.init(params)
-        given, feed = (state, None) if self._stream is None else self._stream.example(state, self._seats)
-        return self._compiled(state.params).chunk.lower(given, self._resident, jnp.int32(1), feed).compile(), feed
+        compiled, given, feed = self._compiled(state.params), state, None
+        if self._stream is not None:
+            given, feed = self._stream.example(state, compiled.program.seating, self._sampler.capacity)
+        return compiled.chunk.lower(given, self._resident, jnp.int32(1), feed).compile(), feed
 
     @cached_property
     def _resident(self) -> Resident:
@@ -329,17 +335,20 @@ class Engine:
         return self._modules or assign(params)
 
     @property
-    def _seats(self) -> int:
-        """Seats of a round, over all devices."""
-        devices = self.layout.mesh.shape[AXIS]
-        return -(-self._sampler.capacity // devices) * devices
+    def _donated(self) -> tuple[int, ...]:
+        """Which arguments of a chunk it writes over: the state, if the plan says so."""
+        return (0,) if self.layout.donate and self._stream is None else ()
+
+    @property
+    def _share(self) -> int:
+        """A device's share of a cohort."""
+        return -(-self._sampler.capacity // self.layout.mesh.shape[AXIS])
 
     def _open_stream(self) -> Stream | None:
         """Reads rows chunk by chunk; None where they are resident."""
         if self.layout.budget is None:
             return None
-        store = min(self.population.num_clients, self.layout.chunk * self._seats) if self.layout.host_states else None
-        return Stream(self.population, self.layout.mesh, self.layout.budget, self.layout.chunk, store)
+        return Stream(self.population, self.layout.mesh, self.layout.budget, self.layout.chunk, self.layout.host_states)
 
     @property
     def _measuring_batch(self) -> int | None:
@@ -354,12 +363,11 @@ class Engine:
             last = last._replace(phases=(*last.phases, phase))
         return (*stages, last)
 
-    def _tiled(self, population: Population) -> Iterator[tuple[Tree, tiles.Tiles, int, int]]:
-        """Arrays on this process's devices, their tiles, how many of these are not padding, and the first client; part by part."""
+    def _tiled(self, population: Population, hosted: int | None) -> Iterator[tuple[Tree, tiles.Tiles, int]]:
+        """Arrays on this process's devices, their tiles and the first client, part by part."""
         mesh, size = processes.own(self.layout.mesh), tiles.tile_size(population)
         if population is self.population and self.layout.budget is None and mesh is self.layout.mesh:
-            cut, count = tiles.cut(population, self.population.ids, TILES_AT_ONCE, mesh, size)
-            yield self._resident.arrays, cut, count, 0
+            yield self._resident.arrays, tiles.cut(population, self.population.ids, TILES_AT_ONCE, mesh, size, hosted=hosted), 0
             return
         clients = range(population.num_clients)
         if self._divides(population):
@@ -367,7 +375,7 @@ class Engine:
         for part, start, rows, count in parts(population, self.layout.budget, size, clients):
             padded = jax.tree.map(lambda leaf, rows=rows: filled(leaf, rows - len(leaf)), part.arrays)
             arrays = jax.device_put(padded, NamedSharding(mesh, PartitionSpec()))
-            yield arrays, *tiles.cut(part, self.population.ids, TILES_AT_ONCE, mesh, size, count), start
+            yield arrays, tiles.cut(part, self.population.ids, TILES_AT_ONCE, mesh, size, count, hosted), start
 
     def _divides(self, population: Population) -> bool:
         """Whether each process goes through a part of the clients; where there are fewer clients than processes, each goes through all."""
@@ -387,12 +395,10 @@ class Engine:
         if members not in compiled.side_by_side:
             chunk = partial(rounds.run_chunk, compiled.program, self._sampler, self.layout.chunk)
             together = jax.vmap(chunk, in_axes=(0, None, None, None), out_axes=(0, 1))
-            sharding = self._place(compiled.program.partition, compiled.form, stacked=True)
-            compiled.side_by_side[members] = jax.jit(together, out_shardings=(sharding, self._replicated))
+            program = compiled.program
+            sharding = rounds.state_sharding(program.mesh, program.seating, program.partition, compiled.form, stacked=True)
+            compiled.side_by_side[members] = jax.jit(together, out_shardings=(sharding, self._replicated), donate_argnums=self._donated)
         return compiled.side_by_side[members]
-
-    def _place(self, split: Partition, form: State, stacked: bool = False) -> State:
-        return rounds.state_sharding(self.layout.mesh, self.population.num_clients, split, form, stacked)
 
     def _compiled(self, params: Tree) -> "_Compiled":
         """The programs for parameters of this structure; there is one structure in an engine's life, save for rare reuse."""
@@ -402,11 +408,12 @@ class Engine:
             shapes = jax.eval_shape(partial(self._begin, self._resident), params, jax.eval_shape(lambda: jax.random.key(0)), everyone)
             metrics = checks.check_losses(self._algorithm, params, self.population, self._longest)
             split = partition(params, self.layout.mesh, self.layout.partition)
-            sharding = self._place(split, shapes)
+            states, devices = (shapes.clients, shapes.links_clients), self.layout.mesh.shape[AXIS]
+            seats = seating(states, self.population.num_clients, devices, self.layout.host_states)
+            sharding = rounds.state_sharding(self.layout.mesh, seats, split, shapes)
             if self.layout.lanes is None:
-                share = self._seats // self.layout.mesh.shape[AXIS]
                 placed = jax.tree.map(lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), shapes, sharding)
-                choice = choose(self._stages[0], placed, self._resident, self.population, self.layout, share)
+                choice = choose(self._stages[0], placed, self._resident, self.population, self.layout, self._share)
                 self.layout = self.layout._replace(lanes=choice.lanes, reason=choice.reason)
             program = rounds.Program(
                 algorithm=self._algorithm._replace(stages=self._stages),
@@ -421,6 +428,7 @@ class Engine:
                 report_rejected=self._report_rejected,
                 streamed=self.layout.budget is not None,
                 partition=split,
+                seating=seats,
             )
             chunk = partial(rounds.run_chunk, program, self._sampler, self.layout.chunk)
             bytes_ = traffic(program, shapes, self._resident)
@@ -430,7 +438,7 @@ class Engine:
                 form=shapes,
                 sharding=sharding,
                 traffic=bytes_,
-                chunk=jax.jit(chunk, out_shardings=(sharding, self._replicated)),
+                chunk=jax.jit(chunk, out_shardings=(sharding, self._replicated), donate_argnums=self._donated),
                 final=jax.jit(partial(rounds.run_final, program), out_shardings=sharding),
                 losses=jax.jit(partial(rounds.losses, program)),
                 side_by_side={},

@@ -5,6 +5,7 @@ chain, joins the running sums, and the lane takes the next client. Memory is O(l
 Finished lanes are flushed one by one: each client costs one pass over its parameters, never one over all lanes.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from fedjax_edu.core.modules import Modules
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.engine.drawing import draw, order_number, step_purpose
 from fedjax_edu.engine.plan import AXIS
+from fedjax_edu.engine.store import NOWHERE
 from fedjax_edu.engine.timetable import Timetable, timetable
 
 
@@ -34,6 +36,7 @@ class Queue(NamedTuple):
         steps: int32 [Q, phases], local steps of each phase, a measuring phase included.
         key: the client's key of this round.
         info: what algorithms may know of it.
+        slot: int32, row of its state among those that the device has.
         member: int32, the run that the client trains in, where several share the queue; 0 where there is one.
     """
 
@@ -42,6 +45,7 @@ class Queue(NamedTuple):
     steps: jax.Array
     key: jax.Array
     info: ClientInfo
+    slot: jax.Array
     member: jax.Array
 
 
@@ -74,7 +78,7 @@ class Outcome(NamedTuple):
 
     Args:
         totals: sums over the accepted clients.
-        states: new client states, those of rejected clients too.
+        states: client states as the device was given them, with those of accepted clients new; None where the stage changes none.
         links_states: the same of the aggregation chain.
         rejected: bool [Q], whose update was not finite.
         reports: what each client's training observed, leaves [Q].
@@ -155,11 +159,11 @@ def measuring_stage(algorithm: Algorithm, batch_size: int | None) -> Stage:
     """A stage that only reads losses: of the model that each client would predict with."""
     bare = Stage(
         broadcast=lambda server, aggregates: server,
-        start=lambda server, state, info, key: (algorithm.model(server, state), state),
+        start=lambda server, state, info, key: algorithm.model(server, state),
         phases=(),
-        finish=lambda server, local, info: ({}, local[1], jnp.ones(())),
+        finish=lambda server, local, info: ({}, None, jnp.ones(())),
         sent=lambda server: (),
-        trained=lambda server, local: local[0],
+        trained=lambda server, local: local,
     )
     return bare._replace(phases=(measuring(bare, algorithm.loss, batch_size),))
 
@@ -173,8 +177,8 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         links_server: server state of the aggregation chain.
         data: the population's arrays, leaves [N, ...].
         queue: the clients, leaves [Q, ...].
-        states: their client states, leaves [Q, ...].
-        links_states: their states of the aggregation chain, leaves [Q, ...].
+        states: the client states that this device has, leaves [rows, ...], or [members, rows, ...] where several runs share the queue.
+        links_states: the same of the aggregation chain.
 
     Returns:
         An :class:`Outcome` of this device; nothing of it has crossed devices yet.
@@ -199,9 +203,13 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         own, own_links = work.of(queue.member[at], shared, links_server)
         return (work.modules.keep_held(own, queue.info.held[at]) if work.partly else own), own_links
 
-    def begin(states: Tree, slot: jax.Array) -> Tree:
+    def place(at: jax.Array, slot: jax.Array) -> Any:
+        return slot if work.members is None else (queue.member[at], slot)
+
+    def begin(new: Tree | None, slot: jax.Array) -> Tree:
         at = row(slot)
-        info, shared, state = trees.index(queue.info, at), given(at)[0], trees.index(states, at)
+        state = trees.index(states if new is None else new, place(at, queue.slot[at]))
+        info, shared = trees.index(queue.info, at), given(at)[0]
         if work.partly:
             state = work.modules.keep_held(state, info.held)
         local = work.stage.start(shared, state, info, fold(queue.key[at], ClientPurpose.START))
@@ -270,15 +278,16 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         to = jnp.where(here, at, last + 1)
         info, outcome = trees.index(queue.info, at), carry.outcome
         shared, links_server = given(at)
+        own = place(at, queue.slot[at])
         channels, state, weight = work.stage.finish(shared, trees.index(carry.local, lane), info)
         if work.partly:
             channels = {name: channel.shared(work.modules, info.share) for name, channel in channels.items()}
-            state = work.modules.select_held(info.held, state, trees.index(outcome.states, at))
-        accepted = _summable(work, channels) & trees.all_finite(state)
+            state = work.modules.select_held(info.held, state, trees.index(outcome.states, own))
+        accepted = _acceptable(work, channels, state)
         context = Context(fold(queue.key[at], ClientPurpose.LINKS), info, work.modules)
-        sent, links_state, statistics = work.links.client(links_server, trees.index(outcome.links_states, at), channels, context)
+        sent, links_state, statistics = work.links.client(links_server, trees.index(outcome.links_states, own), channels, context)
         if sent is not channels:
-            accepted &= _summable(work, sent) & trees.all_finite(links_state)
+            accepted &= _acceptable(work, sent, links_state)
         kept = {name: sent[name] for name in outcome.stacks}
         summed = {name: channel for name, channel in sent.items() if name not in kept}
         after = None if carry.after is None else trees.index(carry.after, lane)
@@ -288,10 +297,11 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         totals = _accumulate(work.modules, before, summed, weight, report, after, info.held, steps, statistics)
         totals = trees.select(accepted & here, totals, before)
         stacks = {name: trees.put(outcome.stacks[name], to, _stacked(channel, accepted, work.modules)) for name, channel in kept.items()}
+        kept_at = place(at, jnp.where(accepted & here, queue.slot[at], NOWHERE))
         outcome = outcome._replace(
             totals=totals if work.members is None else trees.put(outcome.totals, queue.member[at], totals),
-            states=trees.put(outcome.states, to, state),
-            links_states=trees.put(outcome.links_states, to, links_state),
+            states=trees.put(outcome.states, kept_at, state),
+            links_states=trees.put(outcome.links_states, kept_at, links_state),
             rejected=outcome.rejected.at[to].set(~accepted),
             reports=trees.put(outcome.reports, to, report),
             stacks=stacks,
@@ -312,12 +322,13 @@ def run_queue(work: Work, shared: Tree, links_server: Tree, data: Tree, queue: Q
         )
 
     slot = jnp.minimum(jnp.arange(lanes, dtype=jnp.int32), count)
-    local = jax.vmap(lambda slot: begin(states, slot))(slot)
+    local = jax.vmap(lambda slot: begin(None, slot))(slot)
     spread = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (lanes, *leaf.shape)), zero)
-    totals, stacks = _empty(work, shared, links_server, local, queue, links_states)
+    some = trees.index(links_states, place(jnp.int32(0), queue.slot[0]))
+    totals, stacks, changes = _empty(work, shared, links_server, local, queue, some)
     empty = Outcome(
         totals=totals,
-        states=states,
+        states=states if changes else None,
         links_states=links_states,
         rejected=jnp.zeros(last + 1, bool),
         reports=jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (last + 1,)), zero),
@@ -380,21 +391,21 @@ def _zero_report(metrics: tuple[str, ...]) -> Report:
 
 
 def _empty(
-    work: Work, shared: Tree, links_server: Tree, local: Tree, queue: Queue, links_states: Tree
-) -> tuple[Totals, dict[str, tuple[Tree, jax.Array]]]:
-    """Zeros in the shape of the totals and of the stacks, found by tracing one client's finish and links."""
+    work: Work, shared: Tree, links_server: Tree, local: Tree, queue: Queue, links_state: Tree
+) -> tuple[Totals, dict[str, tuple[Tree, jax.Array]], bool]:
+    """Zeros in the shape of the totals and of the stacks, and whether client states change, found by tracing one client's end."""
     private: dict[str, bool] = {}
 
     def finish() -> Any:
         info = trees.index(queue.info, 0)
         own, own_links = work.of(jnp.int32(0), shared, links_server)
-        channels, _, _ = work.stage.finish(own, trees.index(local, 0), info)
+        channels, state, _ = work.stage.finish(own, trees.index(local, 0), info)
         context = Context(queue.key[0], info, work.modules)
-        channels, _, statistics = work.links.client(own_links, trees.index(links_states, 0), channels, context)
+        channels, _, statistics = work.links.client(own_links, links_state, channels, context)
         private.update({name: channel.private for name, channel in channels.items()})
-        return {name: channel.value for name, channel in channels.items()}, statistics
+        return {name: channel.value for name, channel in channels.items()}, statistics, state
 
-    values, statistics = jax.eval_shape(finish)
+    values, statistics, state = jax.eval_shape(finish)
     modules, dtype = len(work.modules.names), trees.float_dtype()
     channels, stacks = {}, {}
     for name, value in values.items():
@@ -411,11 +422,11 @@ def _empty(
     totals = Totals(channels, report, report if work.measured else None, zero, holders, zero, zero, links)
     if work.members is not None:
         totals = jax.tree.map(lambda leaf: jnp.zeros((work.members, *leaf.shape), leaf.dtype), totals)
-    return totals, stacks
+    return totals, stacks, state is not None
 
 
-def _summable(work: Work, channels: dict[str, Channel]) -> jax.Array:
-    """Whether every weight and weighted value is finite, and so small that the sum over a cohort of such clients is finite too.
+def _acceptable(work: Work, channels: dict[str, Channel], state: Tree) -> jax.Array:
+    """Whether a state is finite, and every weight and weighted value so small that the sum over a cohort of such clients is finite too.
 
     So whether a client is accepted depends on no other, in whatever order and on whatever device their updates are summed.
     """
@@ -428,7 +439,7 @@ def _summable(work: Work, channels: dict[str, Channel]) -> jax.Array:
                 limit = jnp.finfo(trees.sum_dtype(leaf)).max / (2 * work.seats)
                 yield jnp.abs(leaf).astype(trees.sum_dtype(leaf)) <= limit / jnp.maximum(weight[owner], 1).astype(trees.sum_dtype(leaf))
 
-    return trees.all_hold(flag for channel in channels.values() for flag in flags(channel))
+    return trees.all_hold(itertools.chain(trees.finite(state), *map(flags, channels.values())))
 
 
 def _stacked(channel: Channel, accepted: jax.Array, modules: Modules) -> tuple[Tree, jax.Array]:

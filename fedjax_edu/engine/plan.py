@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 from jax.sharding import AxisType, Mesh
 
-from fedjax_edu.core.errors import ArgumentError, check_integer
+from fedjax_edu.core.errors import ArgumentError, check_flag, check_integer
 from fedjax_edu.engine.partition import MODEL, Rule
 
 AXIS = "clients"
@@ -28,6 +28,7 @@ class Layout(NamedTuple):
         budget: bytes of each device through which rows stream; None where they are resident.
         host_states: whether the clients' own states live on the host.
         partition: which leaves are split over the axis ``model``, and how.
+        donate: whether rounds write over the state that they start from.
     """
 
     mesh: Mesh
@@ -37,6 +38,7 @@ class Layout(NamedTuple):
     budget: int | None
     host_states: bool
     partition: Rule | None
+    donate: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,8 @@ class ExecutionPlan:
             ``lambda name, leaf: PartitionSpec(None, "model") if name.startswith("backbone.") else PartitionSpec()``. None splits the
             largest dimension that the axis divides of every leaf with two or more, and keeps all others whole. Whatever else has a
             parameter's name and shape (moments, control variates, residuals) is split as the parameter is.
+        donate: whether :meth:`Engine.run` writes over the state that it is given, which is of no use afterwards, instead of leaving it
+            valid; with large client states that saves a copy of all of them a call. What streams is never written over.
 
     Raises:
         ArgumentError: a number below 1, a mesh with other axes, a partition without the axis ``model``, or an unknown place.
@@ -76,11 +80,13 @@ class ExecutionPlan:
     resident_bytes: int | None = None
     client_states: str = "device"
     partition: Rule | None = None
+    donate: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "chunk", check_integer("chunk", self.chunk))
         if self.resident_bytes is not None:
             object.__setattr__(self, "resident_bytes", check_integer("resident_bytes", self.resident_bytes))
+        object.__setattr__(self, "donate", check_flag("donate", self.donate))
         if self.client_states not in ("device", "host"):
             raise ArgumentError("client_states", self.client_states, 'use "device" or "host"')
         if not (isinstance(self.lanes, str) and self.lanes == "auto"):
@@ -125,7 +131,8 @@ class ExecutionPlan:
             lanes, reason = int(max(1, min(self.lanes, share))), "as asked for"
         else:
             lanes, reason = (None, "not known before parameters are") if share > 1 else (1, "a device has no more than one client")
-        return Layout(mesh, lanes, reason, int(self.chunk), self._budget(mesh, row_bytes), self.client_states == "host", self.partition)
+        on_host = self.client_states == "host"
+        return Layout(mesh, lanes, reason, int(self.chunk), self._budget(mesh, row_bytes), on_host, self.partition, self.donate)
 
     def _budget(self, mesh: Mesh, row_bytes: int | None) -> int | None:
         """Bytes of each device through which rows stream; None where they are resident."""

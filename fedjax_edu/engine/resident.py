@@ -55,12 +55,12 @@ class Feed(NamedTuple):
     Args:
         arrays: leaves [devices * R, ...]; each device holds the rows of the clients that sit on it.
         first: int32 [length, seats], where a seat's client begins among the R rows of its device.
-        slots: int32 [length, seats], the row of its client in the stacked client states that the chunk is given.
+        slots: int32 [length, seats], the row of its client among the states that its device is lent; None where devices keep them.
     """
 
     arrays: Tree
     first: jax.Array
-    slots: jax.Array
+    slots: jax.Array | None
 
 
 def place(population: Population, stages: tuple[Stage, ...], mesh: Mesh, with_rows: bool) -> Resident:

@@ -16,13 +16,14 @@ from fedjax_edu.core.keys import Purpose, fold
 from fedjax_edu.core.modules import Modules
 from fedjax_edu.core.stack import Stack
 from fedjax_edu.core.trees import Tree
-from fedjax_edu.engine import store
-from fedjax_edu.engine.cohorts.sampler import Bound, Draw, Feedback, synchronous
+from fedjax_edu.engine.cohorts.sampler import Bound, Feedback, synchronous
 from fedjax_edu.engine.lanes import Outcome, Queue, Totals, Work, measuring_stage, run_queue
 from fedjax_edu.engine.partition import Partition
 from fedjax_edu.engine.plan import AXIS
 from fedjax_edu.engine.resident import Feed, Resident
+from fedjax_edu.engine.seating import Seating, Seats, seat
 from fedjax_edu.engine.state import State
+from fedjax_edu.engine.store import share
 
 NOBODY = 2**32 - 1
 
@@ -63,6 +64,7 @@ class Program(NamedTuple):
         report_rejected: whether records carry the ids of rejected clients.
         streamed: whether each device holds the rows of its own seats alone.
         partition: which parameters are split over the axis ``model``.
+        seating: which device trains whom.
     """
 
     algorithm: Algorithm
@@ -77,6 +79,7 @@ class Program(NamedTuple):
     report_rejected: bool
     streamed: bool
     partition: Partition
+    seating: Seating
 
     @property
     def slots(self) -> int:
@@ -123,11 +126,12 @@ def run_round(
     with jax.named_scope("sample"):
         key = fold(state.key, Purpose.COHORT, state.round)
         draw, cohort = sampler.draw(state.cohort, key, state.round, partial(losses, program, state, resident))
-        seats = seat(draw, resident, program.mesh.shape[AXIS])
+        seats = seat(draw, resident, program.seating)
     if feed is not None:
         resident = resident._replace(arrays=feed.arrays)
-        seats = seats._replace(first=feed.first[number], slot=feed.slots[number])
-    run = run_stages(program, program.algorithm.stages, 0, state, resident, seats, fold(state.key, Purpose.CLIENT, state.round))
+        seats = seats._replace(first=feed.first[number], slot=seats.slot if feed.slots is None else feed.slots[number])
+    client_key = fold(state.key, Purpose.CLIENT, state.round)
+    run = run_stages(program, program.algorithm.stages, 0, state, resident, seats, client_key, len(draw.clients))
     server_key = fold(state.key, Purpose.SERVER, state.round)
     with jax.named_scope("server"):
         server, observed = program.algorithm.apply(state.server, run.aggregates, server_key)
@@ -156,7 +160,7 @@ def run_round(
         links=run.totals[-1].links,
         overflow=draw.overflow,
         cohort=draw.observed,
-        rejected_ids=_rejected_ids(run.rejected, resident.ids[seats.clients]) if program.report_rejected else None,
+        rejected_ids=_rejected_ids(run.rejected, resident.ids[seats.clients], len(draw.clients)) if program.report_rejected else None,
     )
     return after, record
 
@@ -164,58 +168,6 @@ def run_round(
 def sum_over_stages(totals: tuple[Totals, ...], field: str) -> Any:
     """Leafwise sum of one field of the stages' totals."""
     return jax.tree.map(lambda *leaves: sum(leaves), *[getattr(each, field) for each in totals])
-
-
-class Seats(NamedTuple):
-    """A cohort dealt to the devices; leaves [devices * Q].
-
-    Args:
-        clients: int32, positions in the population.
-        present: bool.
-        staleness: int32, of the parameters that a client starts from.
-        origin: int32, place in the draw; past its end for a seat that nobody was dealt.
-        first: int32, row of the arrays where the client begins.
-        slot: int32, row of its state in the stacked client states.
-    """
-
-    clients: jax.Array
-    present: jax.Array
-    staleness: jax.Array
-    origin: jax.Array
-    first: jax.Array
-    slot: jax.Array
-
-
-def seat(draw: Draw, resident: Resident, devices: int) -> Seats:
-    """Deals a cohort to the devices: clients of like modules together, the longest first, in a snake, ties by id.
-
-    A drawn client that is absent keeps its seat, so that its absence moves nobody else.
-
-    Returns:
-        The seats; the first Q belong to the first device, and so on.
-    """
-    sizes = resident.examples[draw.clients]
-    steps = sum(jnp.sum(table[draw.clients], axis=1) for table in resident.steps)
-    order = jnp.lexsort((resident.ids[draw.clients], -steps, *(shares[draw.clients] == 0 for shares in resident.holds.values())))
-    present = draw.present & (sizes > 0) & ~draw.overflow
-    rows = -(-len(order) // devices)
-    places = np.arange(rows * devices).reshape(rows, devices)
-    places[1::2] = places[1::2, ::-1].copy()
-    snake = places.T.reshape(-1)
-
-    def deal(values: jax.Array, filler: int | bool) -> jax.Array:
-        return jnp.pad(values[order], (0, rows * devices - len(order)), constant_values=filler)[snake]
-
-    origin = jnp.arange(len(order), dtype=jnp.int32)
-    clients = deal(draw.clients, 0)
-    return Seats(
-        clients=clients,
-        present=deal(present, False),
-        staleness=deal(draw.staleness, 0),
-        origin=deal(origin, len(order)),
-        first=resident.first[clients],
-        slot=clients,
-    )
 
 
 class StagesRun(NamedTuple):
@@ -234,9 +186,9 @@ class StagesRun(NamedTuple):
 
 
 def run_stages(
-    program: Program, stages: tuple[Stage, ...], tables: int, state: State, resident: Resident, seats: Seats, key: jax.Array
+    program: Program, stages: tuple[Stage, ...], tables: int, state: State, resident: Resident, seats: Seats, key: jax.Array, capacity: int
 ) -> StagesRun:
-    """Runs stages over a seated cohort; who is rejected in one stage sits out the next and keeps its state.
+    """Runs stages over a seated cohort; who is rejected in one stage keeps the state that it had before it and sits out the next.
 
     Args:
         program: static.
@@ -246,12 +198,13 @@ def run_stages(
         resident: the population.
         seats: who takes part.
         key: of this round; folded with the client's id and the stage.
+        capacity: clients that a cohort has at most.
 
     Returns:
         What the stages left behind.
     """
     rows, present = seats.clients, seats.present
-    states, links_states = store.take((state.clients, state.links_clients), seats.slot, program.mesh, program.partition)
+    states, links_states = state.clients, state.links_clients
     links_server, rejected = state.links_server, jnp.zeros_like(present)
     aggregates: dict[str, Aggregate] = {}
     totals, reports, contributors = [], [], []
@@ -260,17 +213,18 @@ def run_stages(
     for number, stage in enumerate(stages):
         shared = stage.broadcast(state.server, aggregates)
         measured = program.measured and number == len(stages) - 1
-        work = Work(stage, measured, program.chain, program.modules, program.metrics, program.lanes, program.longest, len(rows), partly)
+        work = Work(stage, measured, program.chain, program.modules, program.metrics, program.lanes, program.longest, capacity, partly)
         keys = jax.vmap(lambda client, number=number: fold(key, client, number))(resident.ids[rows])
         table = tables + number
         info = resident.infos(rows, seats.staleness, table, len(stage.phases) - measured, program.modules)
-        queue = Queue(seats.first, present & ~rejected, resident.steps[table][rows], keys, info, jnp.zeros_like(rows))
+        queue = Queue(seats.first, present & ~rejected, resident.steps[table][rows], keys, info, seats.slot, jnp.zeros_like(rows))
         outcome = over_devices(work, program)(shared, links_server, resident.arrays, queue, states, links_states)
-        states, links_states, rejected = outcome.states, outcome.links_states, rejected | outcome.rejected
+        states = states if outcome.states is None else outcome.states
+        links_states, rejected = outcome.links_states, rejected | outcome.rejected
         server_key = fold(key, NOBODY, number)
         found = {name: Aggregate(*sums, program.modules) for name, sums in outcome.totals.channels.items()}
         with jax.named_scope("aggregate"):
-            stacks = _stacks(program, outcome, queue)
+            stacks = _stacks(program, outcome, queue, capacity)
         sent = {name: jnp.sum(stack.weights > 0, axis=0, dtype=jnp.int32) for name, stack in stacks.items()}
         contributors.append({name: sum_.contributors for name, sum_ in found.items()} | sent)
         with jax.named_scope("aggregate"):
@@ -282,12 +236,9 @@ def run_stages(
         totals.append(outcome.totals)
         reports.append(outcome.reports)
         ticks, steps_run = ticks + outcome.ticks, steps_run + jnp.sum(jnp.where(queue.present[:, None], queue.steps, 0), dtype=jnp.int32)
-    kept = jnp.where(present & ~rejected, seats.slot, store.NOWHERE)
-    held = state.clients, state.links_clients
-    clients, links_clients = store.give(held, kept, (states, links_states), program.mesh, program.partition)
     reports = jax.tree.map(lambda *leaves: sum(leaves), *reports)
     return StagesRun(
-        aggregates, tuple(contributors), tuple(totals), clients, links_server, links_clients, rejected, reports, ticks, steps_run
+        aggregates, tuple(contributors), tuple(totals), states, links_server, links_states, rejected, reports, ticks, steps_run
     )
 
 
@@ -296,7 +247,7 @@ def run_final(program: Program, state: State, resident: Resident, seats: Seats) 
     alone = program._replace(chain=Chain(()), measured=False)
     key = fold(state.key, Purpose.FINALISE, state.round)
     bare = state._replace(links_server=(), links_clients=())
-    run = run_stages(alone, program.algorithm.final, len(program.algorithm.stages), bare, resident, seats, key)
+    run = run_stages(alone, program.algorithm.final, len(program.algorithm.stages), bare, resident, seats, key, len(seats.clients))
     return state._replace(clients=run.clients)
 
 
@@ -346,15 +297,13 @@ def over_devices(work: Work, program: Program) -> Callable[..., Outcome]:
         together = work._replace(members=members, own=(batched[0], batched[1]))
         queue, states, links_states = jax.tree.map(partial(_every_member, members), tuple(seats), tuple(batched[3:]))
         queue = queue._replace(member=jnp.broadcast_to(jnp.arange(members, dtype=jnp.int32)[:, None], queue.present.shape))
-        outcome = _mapped(
-            together,
-            program,
-            (shared, links_server, arrays, *jax.tree.map(partial(_by_device, program.mesh.shape[AXIS]), (queue, states, links_states))),
-        )
-        by_seat = outcome.states, outcome.links_states, outcome.rejected, outcome.reports, outcome.stacks
-        states, links_states, rejected, reports, stacks = jax.tree.map(partial(_by_member, program.mesh.shape[AXIS], members), by_seat)
+        turns = _turns(program.seating, members)
+        queue = jax.tree.map(partial(_by_device, turns, program.seating.devices), queue)
+        outcome = _mapped(together, program, (shared, links_server, arrays, queue, states, links_states))
+        by_seat = outcome.rejected, outcome.reports, outcome.stacks
+        rejected, reports, stacks = jax.tree.map(partial(_by_member, turns, program.seating.devices), by_seat)
         ticks = jnp.broadcast_to(outcome.ticks, members)
-        outcome = Outcome(outcome.totals, states, links_states, rejected, reports, stacks, ticks)
+        outcome = outcome._replace(rejected=rejected, reports=reports, stacks=stacks, ticks=ticks)
         return outcome, jax.tree.map(lambda _: True, outcome)
 
     mapped = jax.custom_batching.custom_vmap(on_devices)
@@ -363,24 +312,26 @@ def over_devices(work: Work, program: Program) -> Callable[..., Outcome]:
 
 
 def _every_member(members: int, leaf: jax.Array, batched: bool) -> jax.Array:
-    """A leaf [seats, ...] or [members, seats, ...] as the latter."""
+    """A leaf [...] or [members, ...] as the latter."""
     return leaf if batched else jnp.broadcast_to(leaf, (members, *leaf.shape))
 
 
-def _by_device(devices: int, leaf: jax.Array) -> jax.Array:
-    """Seats [members, devices * Q, ...] as [devices * members * Q, ...]: each device has its seats of every member.
+def _turns(plan: Seating, members: int) -> np.ndarray:
+    """By how many devices the seats of each member are turned: one device would else have the longest client of each. Homes stay."""
+    return np.zeros(members, int) if plan.hosted else np.arange(members) % plan.devices
 
-    Members are dealt from different devices on, or one device would have the longest client of each.
-    """
+
+def _by_device(turns: np.ndarray, devices: int, leaf: jax.Array) -> jax.Array:
+    """Seats [members, devices * Q, ...] as [devices * members * Q, ...]: each device has its seats of every member."""
     members, seats, *shape = leaf.shape
-    block = np.subtract.outer(np.arange(devices), np.arange(members)) % devices
+    block = np.subtract.outer(np.arange(devices), turns) % devices
     return leaf.reshape(members, devices, -1, *shape)[np.arange(members), block].reshape(members * seats, *shape)
 
 
-def _by_member(devices: int, members: int, leaf: jax.Array) -> jax.Array:
+def _by_member(turns: np.ndarray, devices: int, leaf: jax.Array) -> jax.Array:
     """The other way round."""
-    _, *shape = leaf.shape
-    device = np.add.outer(np.arange(members), np.arange(devices)) % devices
+    members, (_, *shape) = len(turns), leaf.shape
+    device = np.add.outer(turns, np.arange(devices)) % devices
     return leaf.reshape(devices, members, -1, *shape)[device, np.arange(members)[:, None]].reshape(members, -1, *shape)
 
 
@@ -390,35 +341,42 @@ def _mapped(work: Work, program: Program, arguments: tuple[Any, ...]) -> Outcome
         return run_queue(work, *arguments)
     work = work._replace(in_step=mesh.size > mesh.shape[AXIS])
     everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
+    at_home = program.seating.hosted is not None
+    kept = PartitionSpec(*[None] * (work.members is not None), AXIS) if at_home else everywhere
 
     def on_device(*arguments: Any) -> tuple[Any, ...]:
-        outcome = run_queue(work, *arguments)
+        outcome, queue = run_queue(work, *arguments), arguments[3]
         each = jnp.zeros(mesh.shape[AXIS], jnp.int32).at[jax.lax.axis_index(AXIS)].set(outcome.ticks)
         totals, each = jax.lax.psum((outcome.totals, each), AXIS)
-        return tuple(outcome._replace(totals=totals, ticks=jnp.max(each)))
+        outcome = outcome._replace(totals=totals, ticks=jnp.max(each))
+        if at_home:
+            return tuple(outcome)
+        rows = (queue.slot,) if work.members is None else (queue.member, queue.slot)
+        states, links_states = share((outcome.states, outcome.links_states), rows, queue.present & ~outcome.rejected, AXIS)
+        return tuple(outcome._replace(states=states, links_states=links_states))
 
     mapped = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(everywhere, everywhere, split if program.streamed else everywhere, split, split, split),
-        out_specs=(everywhere, split, split, split, split, split, everywhere),
+        in_specs=(everywhere, everywhere, split if program.streamed else everywhere, split, kept, kept),
+        out_specs=(everywhere, kept, kept, split, split, split, everywhere),
         axis_names={AXIS},
         check_vma=False,
     )
     return Outcome(*mapped(*arguments))
 
 
-def _stacks(program: Program, outcome: Outcome, queue: Queue) -> dict[str, Stack]:
+def _stacks(program: Program, outcome: Outcome, queue: Queue, capacity: int) -> dict[str, Stack]:
     """Kept updates in an order that no layout changes, each device owning a slice of the coordinates of all clients."""
     kept = queue.present & ~outcome.rejected
-    order = jnp.lexsort((queue.info.id, ~kept))
+    order = jnp.lexsort((queue.info.id, ~kept))[:capacity]
     columns = NamedSharding(program.mesh, PartitionSpec(None, program.mesh.axis_names))
 
     def place(leaf: jax.Array) -> jax.Array:
         rows = leaf[order].reshape(len(order), -1)
         if program.mesh.size > 1 and rows.shape[1] % program.mesh.size == 0:
             rows = jax.lax.with_sharding_constraint(rows, columns)
-        return rows.reshape(leaf.shape)
+        return rows.reshape(len(order), *leaf.shape[1:])
 
     return {
         name: Stack(jax.tree.map(place, values), weights[order], queue.info.id[order], program.modules)
@@ -443,26 +401,26 @@ def feedback(round_: jax.Array, resident: Resident, seats: Seats, run: StagesRun
 def losses(program: Program, state: State, resident: Resident, clients: jax.Array) -> jax.Array:
     """Mean losses of clients (int32 [K]) on their own examples under the model that they would predict with now; 0 without examples."""
     stage = measuring_stage(program.algorithm, program.measuring_batch)
-    seats = seat(synchronous(clients), resident, program.mesh.shape[AXIS])
+    seats = seat(synchronous(clients), resident, program.seating)
     bare = state._replace(links_server=(), links_clients=())
     alone = program._replace(chain=Chain(()), measured=False)
     key = fold(state.key, Purpose.MEASURE, state.round)
-    run = run_stages(alone, (stage,), len(resident.steps) - 1, bare, resident, seats, key)
+    run = run_stages(alone, (stage,), len(resident.steps) - 1, bare, resident, seats, key, len(clients))
     means = run.reports.loss / jnp.maximum(run.reports.examples, 1)
     return jnp.zeros(clients.shape, means.dtype).at[seats.origin].set(jnp.where(seats.present, means, 0), mode="drop")
 
 
-def _rejected_ids(flags: jax.Array, ids: jax.Array) -> jax.Array:
-    (at,) = jnp.nonzero(flags, size=len(flags), fill_value=0)
-    return jnp.where(jnp.arange(len(flags)) < jnp.sum(flags), ids[at], jnp.uint32(NOBODY))
+def _rejected_ids(flags: jax.Array, ids: jax.Array, capacity: int) -> jax.Array:
+    (at,) = jnp.nonzero(flags, size=capacity, fill_value=0)
+    return jnp.where(jnp.arange(capacity) < jnp.sum(flags), ids[at], jnp.uint32(NOBODY))
 
 
-def state_sharding(mesh: Mesh, clients: int, partition: Partition, form: State, stacked: bool = False) -> State:
+def state_sharding(mesh: Mesh, plan: Seating, partition: Partition, form: State, stacked: bool = False) -> State:
     """Where a state of this form, or several stacked ones, live.
 
-    Client states are split over the axis ``clients`` when their number allows, whatever is shaped like a parameter as the parameter is.
+    Client states are where clients are at home, whatever is shaped like a parameter is split as the parameter is.
     """
-    spread = AXIS if store.is_split(clients, mesh) else None
+    spread = AXIS if plan.hosted else None
     first = {"clients": spread, "links_clients": spread}
     specs = {name: partition.specs(part, first.get(name), stacked) for name, part in form._asdict().items()}
     return jax.tree.map(partial(NamedSharding, mesh), State(**specs))

@@ -40,8 +40,20 @@ def tile_size(population: Population) -> int:
     return max(1, min(TILE, int(population.sizes.max(initial=1))))
 
 
-def cut(population: Population, trained_ids: np.ndarray, width: int, mesh: Mesh, size: int, at_least: int = 0) -> tuple[Tiles, int]:
-    """Tiles of `size` rows of a population, `width` at once on each device and `at_least` so many, and how many are not padding."""
+def cut(
+    population: Population, trained_ids: np.ndarray, width: int, mesh: Mesh, size: int, at_least: int = 0, hosted: int | None = None
+) -> Tiles:
+    """A population in tiles.
+
+    Args:
+        population: the clients.
+        trained_ids: ids of the clients that have states, in their order.
+        width: tiles at once on each device.
+        mesh: devices.
+        size: rows of a tile.
+        at_least: tiles in all, padding included, which has no valid row.
+        hosted: clients whose states are at home on each device, where their tiles go; None deals tiles as they come.
+    """
     counts = -(-population.sizes // size)
     total = int(counts.sum())
     client: Any = np.repeat(np.arange(population.num_clients), counts)
@@ -53,15 +65,21 @@ def cut(population: Population, trained_ids: np.ndarray, width: int, mesh: Mesh,
     known: Any = _positions(population.ids, trained_ids)[client]
     holds = {name: holders[client] for name, holders in population.holds.items()}
     tiles = Tiles(rows, valid, client.astype(np.int32), known, holds)
-    at_once = width * mesh.shape[AXIS]
-    padding = max(0, at_least - total)
-    padding += -(total + padding) % at_once
+    devices = mesh.shape[AXIS]
+    home = np.arange(total) // width % devices
+    if hosted is not None:
+        home = np.where(known < len(trained_ids), known // hosted, home)
+    within = np.zeros(total, int)
+    for device in range(devices):
+        within[home == device] = np.arange(np.sum(home == device))
+    groups = max(-(-at_least // (width * devices)), within.max(initial=0) // width + 1)
 
     def group(leaf: np.ndarray) -> np.ndarray:
-        filler = np.zeros((padding, *leaf.shape[1:]), leaf.dtype)
-        return np.concatenate([leaf, filler]).reshape(-1, at_once, *leaf.shape[1:])
+        grouped = np.zeros((groups, devices, width, *leaf.shape[1:]), leaf.dtype)
+        grouped[within // width, home, within % width] = leaf
+        return grouped.reshape(groups, devices * width, *leaf.shape[1:])
 
-    return jax.device_put(jax.tree.map(group, tiles), NamedSharding(mesh, PartitionSpec(None, AXIS))), total
+    return jax.device_put(jax.tree.map(group, tiles), NamedSharding(mesh, PartitionSpec(None, AXIS)))
 
 
 def _positions(ids: np.ndarray, trained_ids: np.ndarray) -> np.ndarray:
@@ -78,11 +96,13 @@ class Models(NamedTuple):
         of: ``(server, client_state | None) -> params``.
         mesh: devices; each runs its own tiles.
         modules: the model's modules, of which clients use what they hold; None where everybody holds all.
+        hosted: clients whose states are at home on each device, which reads them there; None where each has all states.
     """
 
     of: Callable[..., Tree]
     mesh: Mesh
     modules: Modules | None = None
+    hosted: int | None = None
 
 
 def over_tiles(models: Models, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,6 +116,8 @@ def over_tiles(models: Models, function: Callable[..., Any]) -> Callable[..., An
         ``(server, clients, data, tiles) -> results`` with leaves [groups, tiles at once, ...]. Where the client store
         has no leaves, all tiles share one model, and a group is one large matrix product.
     """
+    devices = models.mesh.shape[AXIS]
+    at_home = models.hosted is not None and devices > 1
 
     def on_device(server: Any, clients: Tree, data: Tree, tiles: Tiles) -> Any:
         shared = models.of(server, None)
@@ -103,8 +125,9 @@ def over_tiles(models: Models, function: Callable[..., Any]) -> Callable[..., An
         def one(tile: Tiles) -> Any:
             params = shared
             if jax.tree.leaves(clients):
-                count = jax.tree.leaves(clients)[0].shape[0]
-                own = models.of(server, trees.index(clients, jnp.minimum(tile.known, count - 1)))
+                rows = jax.tree.leaves(clients)[0].shape[0]
+                first, count = (jax.lax.axis_index(AXIS) * rows, rows * devices) if at_home else (0, rows)
+                own = models.of(server, trees.index(clients, jnp.clip(tile.known - first, 0, rows - 1)))
                 params = trees.select(tile.known < count, own, shared)
             if models.modules is not None and tile.holds:
                 params = models.modules.keep_held(params, models.modules.shares(tile.holds) > 0)
@@ -112,8 +135,8 @@ def over_tiles(models: Models, function: Callable[..., Any]) -> Callable[..., An
 
         return jax.lax.map(jax.vmap(one), tiles)
 
-    if models.mesh.shape[AXIS] == 1:
+    if devices == 1:
         return on_device
     everywhere, split = PartitionSpec(), PartitionSpec(None, AXIS)
-    specs = (everywhere, everywhere, everywhere, split)
+    specs = (everywhere, PartitionSpec(AXIS) if at_home else everywhere, everywhere, split)
     return jax.shard_map(on_device, mesh=models.mesh, in_specs=specs, out_specs=split, axis_names={AXIS}, check_vma=False)

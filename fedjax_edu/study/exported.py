@@ -112,7 +112,7 @@ class ExportedModel:
         rows = Population.from_arrays(network.leaves(population), [0, population.num_examples])
         device = jax.local_devices()[0]
         mesh = Mesh(np.array([device]), (AXIS,))
-        cut, _ = tiles.cut(rows, rows.ids, TILES_AT_ONCE, mesh, tiles.TILE)
+        cut = tiles.cut(rows, rows.ids, TILES_AT_ONCE, mesh, tiles.TILE)
         params, arrays = jax.device_put((self.params, rows.arrays), device)
         models = tiles.Models(_themselves, mesh)
         return evaluation.in_row_order(evaluation.predictions(models, network.predict, params, {}, arrays, cut), cut)

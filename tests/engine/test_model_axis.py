@@ -192,7 +192,7 @@ def test_a_round_holds_slices_only_and_its_collectives_do_not_grow_with_the_coho
 def test_evaluation_and_prediction_are_right_and_hold_slices_only():
     engine = build(GRID)
     state = engine.init(PARAMS)
-    arrays, cut, *_ = next(engine._tiled(POPULATION))
+    arrays, cut, *_ = next(engine._tiled(POPULATION, None))
     static = tiles.Models(engine._algorithm.model, GRID), engine._algorithm.loss
     text = evaluation.losses.lower(*static, state.server, state.clients, arrays, cut, state.key).compile().as_text()
     assert not re.findall(FULL, text) and re.findall(FULL.replace("24", "12"), text)

@@ -1,18 +1,19 @@
-"""Rows of the stacked client states against NumPy, and how much travels for them."""
+"""Client states on several devices: rows that devices share against NumPy, what travels for them, and what is copied."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
 import fedjax_edu as fe
 from fedjax_edu.engine import store
 
-SEATS = 8
+SEATS, CLIENTS, WIDTH = 8, 17, 500
 
 
 def mesh(devices):
@@ -26,41 +27,71 @@ def content(clients):
     return {"values": values, "count": random.integers(-9, 9, clients).astype(np.int32), "flag": random.random(clients) < 0.5}
 
 
-@pytest.mark.parametrize("devices", [1, 2, 8])
-@pytest.mark.parametrize("clients", [16, 17], ids=["split", "not split"])
-def test_rows_are_taken_and_given_back(devices, clients):
-    here, random = mesh(devices), np.random.default_rng(0)
-    whole, new = content(clients), {name: leaf[:SEATS][::-1] for name, leaf in content(40).items()}
-    split = store.is_split(clients, here)
-    assert split == (clients % devices == 0)
-    held = jax.device_put(whole, NamedSharding(here, PartitionSpec("clients") if split else PartitionSpec()))
-    rows = random.permutation(clients)[:SEATS].astype(np.int32)
-    taken = jax.jit(lambda held, rows: store.take(held, rows, here))(held, jnp.asarray(rows))
-    places = np.where(np.arange(SEATS) % 3 == 0, store.NOWHERE, rows).astype(np.int32)
-    given = jax.jit(lambda *arguments: store.give(*arguments, here))(held, jnp.asarray(places), new)
+@pytest.mark.parametrize("devices", [2, 8])
+def test_devices_share_what_each_has_changed(devices):
+    """Each device writes the rows of its own seats; in the end all have all of them, and nothing of those that were not kept."""
+    whole, new = content(CLIENTS), {name: leaf[:SEATS][::-1] for name, leaf in content(40).items()}
+    rows = np.random.default_rng(0).permutation(CLIENTS)[:SEATS].astype(np.int32)
+    kept = np.arange(SEATS) % 3 > 0
+
+    def on_device(held, rows, new, kept):
+        written = jax.tree.map(lambda leaf, value: leaf.at[jnp.where(kept, rows, store.NOWHERE)].set(value), held, new)
+        return jax.tree.map(lambda leaf: leaf[None], store.share(written, (rows,), kept, "clients"))
+
+    split, everywhere = PartitionSpec("clients"), PartitionSpec()
+    specs = {"in_specs": (everywhere, split, split, split), "out_specs": split, "check_vma": False}
+    found = jax.jit(jax.shard_map(on_device, mesh=mesh(devices), **specs))(whole, rows, new, kept)
     for name, leaf in whole.items():
-        np.testing.assert_array_equal(taken[name], leaf[rows])
         expected = leaf.copy()
-        expected[rows[np.arange(SEATS) % 3 > 0]] = new[name][np.arange(SEATS) % 3 > 0]
-        np.testing.assert_array_equal(given[name], expected)
-        assert taken[name].dtype == given[name].dtype == leaf.dtype
+        expected[rows[kept]] = new[name][kept]
+        assert found[name].dtype == leaf.dtype
+        for device in range(devices):
+            np.testing.assert_array_equal(found[name][device], expected)
 
 
-def travelling(clients: int, cohort: int) -> tuple[int, int]:
-    """Collectives of a compiled SCAFFOLD round, and the numbers of the largest array that one of them moves."""
-    population = fe.data.Population.from_arrays({"x": np.ones((clients, 5), np.float32)}, offsets=np.arange(clients + 1))
-    algorithm = fe.algorithms.scaffold(
+def build(make, clients, cohort, devices=8, **switches):
+    population = fe.data.Population.from_arrays({"x": np.ones((clients, WIDTH), np.float32)}, offsets=np.arange(clients + 1))
+    algorithm = make(
         lambda params, batch, key: (batch["x"] @ params["w"]) ** 2, client_optimizer=optax.sgd(0.1), local=fe.LocalTraining(steps=1)
     )
-    plan = fe.ExecutionPlan(lanes=2, mesh=mesh(8))
+    plan = fe.ExecutionPlan(lanes=2, mesh=mesh(devices), **switches)
     engine = fe.Engine(population, algorithm, cohort=fe.cohorts.uniform(cohort), aggregator=fe.aggregation.mean(), plan=plan)
-    state = engine.init({"w": jnp.zeros(5)})
-    text = engine._compiled(state.params).chunk.lower(state, engine._resident, jnp.int32(1), None).compile().as_text()
+    return engine, engine.init({"w": jnp.zeros(WIDTH)})
+
+
+def compiled(engine, state):
+    return engine._compiled(state.params).chunk.lower(state, engine._resident, jnp.int32(1), None).compile()
+
+
+def travelling(make, clients, cohort):
+    """Numbers in the largest array that a collective of a compiled round moves, and how many collectives there are."""
+    text = compiled(*build(make, clients, cohort)).as_text()
     found = re.findall(r"= \(?\w+\[([\d,]*)\].* (?:all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(", text)
-    return len(found), max(int(np.prod([int(size) for size in shape.split(",") if size])) for shape in found)
+    return max(int(np.prod([int(size) for size in shape.split(",") if size])) for shape in found), len(found)
 
 
-def test_a_cohort_travels_and_not_the_store():
-    few, many, larger_cohort = travelling(64, 16), travelling(4096, 16), travelling(64, 32)
-    assert few == many and few[0] == larger_cohort[0]
-    assert few[1] <= 16 * 5
+def test_no_state_travels_where_clients_are_at_home():
+    """SCAFFOLD's collectives are FedAvg's and one more model: the sum of what control variates changed by."""
+    (fedavg, few), (scaffold, more) = (travelling(make, 64, 16) for make in (fe.algorithms.fedavg, fe.algorithms.scaffold))
+    assert fedavg == scaffold == WIDTH and more <= few + 1
+    assert travelling(fe.algorithms.scaffold, 4096, 16) == travelling(fe.algorithms.scaffold, 64, 32) == (scaffold, more)
+
+
+def test_a_cohort_travels_where_every_device_has_all_states():
+    assert travelling(fe.algorithms.scaffold, 65, 16)[0] <= 16 * WIDTH
+
+
+def test_a_round_copies_the_store_once_and_writes_the_copy_in_place():
+    clients = 4096
+    engine, _ = build(fe.algorithms.scaffold, clients, 16, devices=1)
+    assert engine.memory({"w": jnp.zeros(WIDTH)})["temporary"] < 0.05 * 4 * clients * WIDTH
+
+
+def test_a_plan_that_donates_needs_no_second_store():
+    make = partial(build, fe.algorithms.scaffold, 64, 16, devices=2)
+    (engine, state), (other, same) = make(), make(donate=True)
+    found, _ = engine.run(state, 3)
+    donated, _ = other.run(same, 3)
+    jax.tree.map(np.testing.assert_array_equal, found._replace(key=0), donated._replace(key=0))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(same.clients))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state.clients))

@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import AxisType
 
 import fedjax_edu as fe
+from fedjax_edu.engine.seating import Seating
 
 RANDOM = np.random.default_rng(0)
 SIZES = RANDOM.integers(0, 30, 60)
@@ -154,7 +155,7 @@ def test_the_next_chunk_is_on_its_way_before_the_records_of_the_last_are_read():
         called.append(int(active))
         return state._replace(round=state.round + active), {"round": state.round}
 
-    seen = engine._stream.run(chunk, engine._sampler, True, state, engine._resident, 4)
+    seen = engine._stream.run(chunk, engine._sampler, Seating(2, 30), True, state, engine._resident, 4)
     next(seen)
     assert called == [1, 1]
     assert [(int(records["round"]), rounds) for _, records, rounds in seen] == [(1, 1), (2, 1), (3, 1)]
@@ -163,7 +164,7 @@ def test_the_next_chunk_is_on_its_way_before_the_records_of_the_last_are_read():
 def test_rounds_are_foreseen_many_at_a_time_and_split_where_the_budget_ends():
     engine = build(population(), devices=1, resident_bytes=BUDGET, chunk=4)
     state = engine.init(PARAMS, seed=3)
-    portions = list(engine._stream.foresee(engine._sampler, 4, state, engine._resident, 7))
+    portions = list(engine._stream.foresee(engine._sampler, Seating(1, 60), 4, state, engine._resident, 7))
     expected, _ = engine.schedule(state, 7)
     found = [sorted(clients[present]) for part in portions for clients, present in zip(*part, strict=True)]
     assert found == [sorted(cohort) for cohort in expected]
@@ -199,7 +200,7 @@ def test_traces_once_whatever_the_chunks_hold():
 
 def test_a_device_holds_its_share_of_the_feed_alone():
     engine = build(population(), resident_bytes=BUDGET)
-    feed, _ = engine._stream.load(np.array([[0, 2, 4, 1, 3, 5]]), np.ones((1, 6), bool))
+    feed, _ = engine._stream.load(np.array([[0, 2, 4, 1, 3, 5]]), np.ones((1, 6), bool), Seating(2, None))
     x = feed.arrays["x"]
     assert x.sharding.shard_shape(x.shape)[0] == engine._stream.capacity == len(x) // 2
     rows = np.asarray(x).reshape(2, -1, 4)
