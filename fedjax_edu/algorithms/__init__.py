@@ -20,6 +20,7 @@ from fedjax_edu.algorithms.mime import mime, mimelite
 from fedjax_edu.algorithms.pfedme import pfedme
 from fedjax_edu.algorithms.qffl import qffl
 from fedjax_edu.algorithms.representations import with_representations
+from fedjax_edu.algorithms.routed import with_routed_tokens
 from fedjax_edu.algorithms.scaffold import scaffold
 from fedjax_edu.algorithms.tap import Distillation, tap
 from fedjax_edu.algorithms.term import term
@@ -54,4 +55,5 @@ __all__ = [
     "tap",
     "term",
     "with_representations",
+    "with_routed_tokens",
 ]

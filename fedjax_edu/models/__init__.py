@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fedjax_edu.models.encoders.tabular import Record, TabularEncoder
     from fedjax_edu.models.encoders.text import TextConfig, TextEncoder
     from fedjax_edu.models.ensemble import TabularEnsemble
-    from fedjax_edu.models.entries import Entry, describe, modules_of, registry
+    from fedjax_edu.models.entries import Entry, describe, expert_leaves, modules_of, registry
     from fedjax_edu.models.experts import Experts, Routed
     from fedjax_edu.models.function import functional
     from fedjax_edu.models.fusion.gated import GatedFusion
@@ -89,7 +89,7 @@ _HOME = {
     "losses": ["Agreement", "Wanted", "expert_metrics", "make_loss"],
     "multimodal": ["M3T", "Answers", "Content"],
     "multitask": ["MultiTaskModel"],
-    "entries": ["Entry", "describe", "modules_of", "registry"],
+    "entries": ["Entry", "describe", "expert_leaves", "modules_of", "registry"],
     "pretrained.low_rank": ["load_low_rank", "save_low_rank"],
     "tokens": ["Tokens"],
     "transformer": ["Transformer", "TransformerConfig"],
@@ -161,6 +161,7 @@ __all__ = [
     "conv2d",
     "describe",
     "drop_modalities",
+    "expert_leaves",
     "expert_metrics",
     "functional",
     "gram",

@@ -122,6 +122,20 @@ def modules_of(entries: Iterable[Entry], kind_of: Callable[[Entry], str] | None 
     )
 
 
+def expert_leaves(model: nnx.Module) -> dict[str, str]:
+    """Leaves with an axis of experts in front, and the layer by which :func:`fedjax_edu.models.make_loss` counts their tokens.
+
+    Args:
+        model: see :func:`registry`.
+
+    Returns:
+        Dotted path -> layer, for :func:`fedjax_edu.algorithms.with_routed_tokens`.
+    """
+    paths = [entry.path for entry in registry(model) if entry.kind == "experts"]
+    layers = {path: path.rpartition(".feed_forward.")[0] for path in paths}
+    return {path: layer.replace(".transformer", "") for path, layer in layers.items() if layer and path.split(".")[-1] in EXPERT_LEAVES}
+
+
 def describe(model: nnx.Module, **choices: object) -> str:
     """The registry as a table, a line for each module.
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -13,7 +14,7 @@ from fedjax_edu.core.algorithm import Meta
 from tests.reference import fair
 from tests.reference.fedavg import fedavg, fedopt
 from tests.reference.fednova import fednova
-from tests.reference.levels import heterofl, hierarchy
+from tests.reference.levels import heterofl, hierarchy, routed
 from tests.reference.mime import mime
 from tests.reference.personal import apfl, ditto, fedmsplit, fedrep, pfedme, tap
 from tests.reference.scaffold import feddyn, scaffold
@@ -81,6 +82,17 @@ def _ifca(problem, params, cohorts, rows):
     server = algorithm.init_server(modules.split(params), Meta(np.diff(problem.offsets), modules))
     starts = [jax.tree.map(lambda leaf, j=j: np.asarray(leaf[j]), server.clusters.params.shared) for j in range(3)]
     return fair.ifca(problem, starts, cohorts, rows, client_rate=RATE)
+
+
+def _choosing(loss):
+    """A loss that says for each row which of its three numbers is the largest, as a router would."""
+
+    def chosen(params, batch, key):
+        losses, metrics = loss(params, batch, key)
+        choice = jax.nn.one_hot(jnp.argmax(jnp.abs(batch["x"]), axis=1), 3)
+        return losses, metrics | {f"layer.load.{expert}": choice[:, expert] for expert in range(3)}
+
+    return chosen
 
 
 A = fe.algorithms
@@ -200,6 +212,11 @@ ALGORITHMS = (
         partial(A.heterofl, widths="width", axes={"layer.w": [0]}, client_optimizer=SGD),
         partial(heterofl, client_rate=RATE),
         predicts=_narrow,
+    ),
+    Row(
+        "routed",
+        lambda loss, local: A.with_routed_tokens(A.fedavg(_choosing(loss), client_optimizer=SGD, local=local), {"layer.w": "layer"}),
+        partial(routed, client_rate=RATE),
     ),
     Row("fedbuff", partial(A.fedbuff, client_optimizer=SGD), partial(fedavg, client_rate=RATE, weighting="uniform")),
     Row("ifca", partial(A.ifca, clusters=3, spread=0.5, client_optimizer=SGD), _ifca, predicts=_of_cluster),

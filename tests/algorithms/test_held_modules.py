@@ -15,7 +15,7 @@ ROUNDS = 3
 LOCAL = fe.LocalTraining(epochs=2, batch_size=4)
 HOLDERS = np.array([position % 3 != 0 for position in range(len(SIZES))])
 COUPLED = ("qffl", "afl", "term", "ifca")  # weigh or group clients by their whole loss
-NAMING = ("tap", "heterofl")  # name modules or leaves, which a federation of the others lacks
+NAMING = ("tap", "heterofl", "routed")  # name modules or leaves, which a federation of the others lacks
 WITH_HEADS = tuple(row for row in ALGORITHMS if row.personal is None)
 
 

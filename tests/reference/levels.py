@@ -30,6 +30,23 @@ def heterofl(problem, params, cohorts, rows, *, client_rate: float):
     return replay(problem, params, cohorts, rows, round_, weighting="examples")
 
 
+def routed(problem, params, cohorts, rows, *, client_rate: float):
+    """Each of the three slopes is an expert, which reads the rows whose number at its place is the largest."""
+
+    def round_(w, clients):
+        ends = [descend(problem, w, client.batches, client_rate) for client in clients]
+        read = [np.concatenate(client.batches) for client in clients]
+        tokens = [np.bincount(np.argmax(np.abs(problem.x[seen]), axis=1), minlength=3) / len(seen) for seen in read]
+        weights = np.array([client.weight for client in clients])[:, None] * np.stack(tokens)
+        changes = [minus(end, w) for end, _, _ in ends]
+        slopes = np.sum(weights * [change["layer"]["w"] for change in changes], axis=0)
+        slopes = np.divide(slopes, weights.sum(0), out=np.zeros_like(slopes), where=weights.sum(0) > 0)
+        head = mean([change["head"] for change in changes], [client.weight for client in clients])
+        return plus(w, {"layer": {"w": slopes}, "head": head}), [loss for _, loss, _ in ends]
+
+    return replay(problem, params, cohorts, rows, round_, weighting="examples")
+
+
 def hierarchy(problem, params, cohorts, rows, *, client_rate: float, every: int, groups: int):
     """A client's group is its position modulo `groups`; returned parameters are those of the last meeting."""
     own, seen = [params] * groups, [0.0] * groups
