@@ -61,6 +61,13 @@ FLOORS = (
     Floor("model", "experts in slots, with gradients, against one-hot products", r"experts/1/one-hot over slots.*", 3.0),
     Floor("model", "experts that refuse nobody against one-hot products", r"experts/\d+/one-hot over blocks.*", 1.0),
     Floor("model", "low-rank matrices, a round's time over full fine-tuning's", r"adapting/low-rank over full, seconds", 1.0, at_most=True),
+    Floor(
+        "model",
+        "half of the clients without images, a round's time over that of all with some",
+        r"lacking/half over all",
+        0.65,
+        at_most=True,
+    ),
     Floor("model", "transformer, share of the matmul peak", r"transformer/share of peak", 0.50, jax=(0, 11)),
     Floor("scaling", "time per client, dearest cohort over cheapest", r"time per client/dearest over cheapest", 1.10, at_most=True),
     Floor("scaling", "resident memory, cohort 2,048 over cohort 32", r"memory/2048 over 32", 1.10, at_most=True),

@@ -33,6 +33,15 @@ class Routed(NamedTuple):
         """What it says about the tokens from `start` on; the loss is still that of all."""
         return Routed(self.loss, *(leaf[:, start:] for leaf in self[1:]))
 
+    def with_absent(self, start: int, count: int) -> "Routed":
+        """The same with `count` tokens more from `start` on, which are not there."""
+
+        def widened(leaf: jax.Array) -> jax.Array:
+            absent = jnp.zeros((len(leaf), count, *leaf.shape[2:]), leaf.dtype)
+            return jnp.concatenate([leaf[:, :start], absent, leaf[:, start:]], axis=1)
+
+        return Routed(self.loss, *map(widened, self[1:]))
+
 
 class Places(NamedTuple):
     """Where choices go: S stacks of M slots each, a stack read by one expert.

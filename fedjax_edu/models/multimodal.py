@@ -12,7 +12,7 @@ from jax import lax
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.models.fusion.fused import Fused, Views
 from fedjax_edu.models.heads import NextResponseHead
-from fedjax_edu.models.tokens import Tokens
+from fedjax_edu.models.tokens import Tokens, anywhere
 from fedjax_edu.models.transformer import Report
 
 
@@ -98,15 +98,4 @@ class M3T(nnx.Module):
 def _encoded(encoder: nnx.Module, content: Content) -> tuple[Tokens, Report]:
     """What an encoder makes of its modality, which batches that have nothing of it do not pay for."""
     absent = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: encoder(*content)))
-    return lax.cond(_anywhere(content.present.any()), lambda: encoder(*content), lambda: absent)
-
-
-@jax.custom_batching.custom_vmap
-def _anywhere(flag: jax.Array) -> jax.Array:
-    """Whether a flag is raised, under ``vmap`` anywhere: one answer for all lanes, so that a condition stays one where lanes are mapped."""
-    return flag
-
-
-@_anywhere.def_vmap
-def _(lanes: int, batched: list[bool], flags: jax.Array) -> tuple[jax.Array, bool]:
-    return _anywhere(jnp.any(flags, axis=0)), False
+    return lax.cond(anywhere(content.present.any()), lambda: encoder(*content), lambda: absent)

@@ -71,3 +71,14 @@ def where_present(mask: jax.Array, values: jax.Array) -> jax.Array:
     """
     mask = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
     return jnp.where(mask, values, jnp.zeros((), values.dtype))
+
+
+@jax.custom_batching.custom_vmap
+def anywhere(flag: jax.Array) -> jax.Array:
+    """Whether a flag is raised, under ``vmap`` anywhere: one answer for all lanes, so that a condition stays one where lanes are mapped."""
+    return flag
+
+
+@anywhere.def_vmap
+def _(lanes: int, batched: list[bool], flags: jax.Array) -> tuple[jax.Array, bool]:
+    return anywhere(jnp.any(flags, axis=0)), False

@@ -49,7 +49,7 @@ def test_one_hot_products_refuse_whom_our_slots_refuse(inputs):
 @pytest.mark.parametrize("rank", [0, 2])
 def test_bytes_are_those_of_what_trains(rank):
     small = fe.models.TransformerConfig(layers=1, heads=2)
-    run = model.Adapted(rank, fe.models.Size(width=8, encoders=small, fusion=small))
+    run = model.adapted(rank, fe.models.Size(width=8, encoders=small, fusion=small))
     before = jax.device_get(run.state.params)
     run()
     moved = jax.tree.map(lambda one, other: not np.array_equal(one, other), before, jax.device_get(run.state.params))
@@ -58,3 +58,16 @@ def test_bytes_are_those_of_what_trains(rank):
     if rank:
         layers = [leaf.shape for leaf in jax.tree.leaves(before["lora"])]
         assert run.trained == sum(map(np.prod, layers)) + sum(leaf.size for leaf in jax.tree.leaves(before["heads"]))
+
+
+def test_who_has_no_images_sends_no_encoder_of_them(monkeypatch):
+    monkeypatch.setattr(model, "TEXTS", 4)
+    monkeypatch.setattr(model, "MANY", 4)
+    small = fe.models.TransformerConfig(layers=1, heads=2)
+    run = model.seeing(0.5, fe.models.Size(width=8, encoders=small, fusion=small))
+    before = jax.device_get(run.state.params)
+    of_images = sum(leaf.size for leaf in jax.tree.leaves(before["encoders"]["image"]))
+    assert run.bytes_up == 4 * model.MANY * (run.trained - of_images / 2)
+    run()
+    moved = jax.tree.map(lambda one, other: not np.array_equal(one, other), before, jax.device_get(run.state.params))
+    assert any(jax.tree.leaves(moved["encoders"]["image"])) and any(jax.tree.leaves(moved["encoders"]["record"]))

@@ -72,6 +72,22 @@ def test_rows_without_a_token_reach_no_expert():
     assert np.all(np.isfinite(long["math"]))
 
 
+@pytest.mark.parametrize("capacity", [None, 4.0])
+def test_a_batch_without_most_of_the_tokens_does_not_pay_for_them(capacity):
+    """What heads and experts see is what they see of a batch without the modality; experts with a capacity have room by the whole batch."""
+    config = TransformerConfig(layers=1, heads=2, experts=3, capacity=capacity)
+    apply, params = shaken(TransformerFusion(MODALITIES, WIDTH, config, rngs=nnx.Rngs(0)))
+    images = parts()["image"]
+    nothing = Tokens(jnp.zeros((ROWS, 5, WIDTH)), jnp.zeros((ROWS, 5), bool))
+    (bare, few, _), (full, many, _) = (apply(params, each, TASKS) for each in ({"image": images}, {"image": images, "text": nothing}))
+    np.testing.assert_allclose(full["math"], bare["math"], rtol=1e-5, atol=1e-6)
+    for one, other in zip(few["layers.0"][1:], many["layers.0"][1:], strict=True):
+        np.testing.assert_allclose(other[:, :3], one, rtol=1e-5, atol=1e-6)
+        assert not np.any(other[:, 3:])
+    traced = jax.make_jaxpr(apply, static_argnums=2)(params, {"image": images, "text": nothing}, TASKS)
+    assert ("cond[" in str(traced)) == (capacity is None)
+
+
 def test_a_wide_modality_takes_the_short_cut_alone():
     """Only its mean is added to what the others say; it may be the only one."""
     nil = jnp.zeros((ROWS, 5, WIDTH))

@@ -124,6 +124,18 @@ def test_a_federation_learns_every_task(learnt):
     assert not np.any(info.metrics["fusion.layers.0.dropped"])
 
 
+def test_every_expert_has_tokens_that_are_counted(small, population):
+    """Experts of encoders and of the fusion are found with the metrics that count their tokens."""
+    size = building.Size(width=8, encoders=SIZE.fusion, fusion=SIZE.fusion)
+    model = fe.models.m3t(MODALITIES, {"passed": TASKS["passed"]}, size)
+    found = fe.models.expert_leaves(model)
+    params = dict(fe.core.trees.named_leaves(fe.models.functional(model)[1]))
+    experts = {path for path, leaf in params.items() if ".feed_forward." in path and leaf.ndim and len(leaf) == 4 and ".router" not in path}
+    assert set(found) == {path for path in experts if not path.endswith("order")} and len(found) > 4
+    report = jax.eval_shape(lambda contents: model(contents).report, rows(2)["contents"])
+    assert set(found.values()) == set(report)
+
+
 def test_lanes_do_not_change_it(learnt):
     for one, two in zip(*(jax.tree.leaves(state.params) for state, _ in learnt.values()), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-2, atol=1e-4)

@@ -1,4 +1,4 @@
-"""What the models' parts cost: ways to bring tokens to experts, low-rank matrices against full fine-tuning, a transformer's round."""
+"""What the models' parts cost: ways to bring tokens to experts, low-rank matrices, modalities that clients lack, a transformer's round."""
 
 import dataclasses
 from collections.abc import Callable
@@ -88,7 +88,7 @@ FEW = 8  # clients a round
 def adapting(options: Options) -> Measured:
     """A round of a text model that trains whole, or low-rank matrices beside weights that stay."""
     options.say("low-rank matrices and full fine-tuning")
-    runs = {"full": Adapted(rank=0), "low-rank": Adapted(rank=RANK)}
+    runs = {"full": adapted(rank=0), "low-rank": adapted(rank=RANK)}
     times = {name: spread(found) for name, found in interleave(runs, options.repeats).items()}
     rows = tuple(
         (name, f"{run.trained:,}", with_spread(times[name]), megabytes(run.bytes_up), seconds(run.compile_seconds))
@@ -106,35 +106,43 @@ def adapting(options: Options) -> Measured:
     )
 
 
-class Adapted:
-    """A federation of text classifiers that continues its run each time it is called.
+def adapted(rank: int, size: fe.models.Size = BACKBONE) -> "Federation":
+    """Text classifiers.
 
     Args:
         rank: of low-rank matrices beside every linear layer of encoder and fusion, which then stay; 0: all is trained.
         size: of the model.
     """
+    model = fe.models.m3t({"text": fe.models.Text(VOCABULARY, PIECES)}, {"level": fe.models.Binary()}, size)
+    if rank:
+        fe.models.add_low_rank(model, lambda path: not path.startswith("heads"), rank=rank)
+    apply, params = fe.models.functional(model)
+    random = np.random.default_rng(0)
+    arrays = {"pieces": random.integers(0, VOCABULARY, (FEW * TEXTS, PIECES), np.int32)}
+    arrays["y"] = random.integers(0, 2, FEW * TEXTS).astype(np.float32)
 
-    def __init__(self, rank: int, size: fe.models.Size = BACKBONE):
-        model = fe.models.m3t({"text": fe.models.Text(VOCABULARY, PIECES)}, {"level": fe.models.Binary()}, size)
-        if rank:
-            fe.models.add_low_rank(model, lambda path: not path.startswith("heads"), rank=rank)
-        apply, params = fe.models.functional(model)
-        modules = fe.modules.assign(params, frozen=("encoders", "fusion") if rank else None)
-        random = np.random.default_rng(0)
-        arrays = {"pieces": random.integers(0, VOCABULARY, (FEW * TEXTS, PIECES), np.int32)}
-        arrays["y"] = random.integers(0, 2, FEW * TEXTS).astype(np.float32)
+    def loss(params: Any, batch: Any, key: jax.Array) -> jax.Array:
+        contents = {"text": fe.models.Content(batch["pieces"], jnp.ones(len(batch["y"]), bool))}
+        return optax.sigmoid_binary_cross_entropy(apply(params, contents).outputs["level"], batch["y"])
 
-        def loss(params: Any, batch: Any, key: jax.Array) -> jax.Array:
-            contents = {"text": fe.models.Content(batch["pieces"], jnp.ones(len(batch["y"]), bool))}
-            return optax.sigmoid_binary_cross_entropy(apply(params, contents).outputs["level"], batch["y"])
+    modules = fe.modules.assign(params, frozen=("encoders", "fusion") if rank else None)
+    return Federation(fe.data.Population.from_arrays(arrays, np.arange(FEW + 1) * TEXTS), loss, params, modules)
 
-        self.engine = fe.Engine(
-            fe.data.Population.from_arrays(arrays, np.arange(FEW + 1) * TEXTS),
-            fe.algorithms.fedavg(loss, client_optimizer=optax.sgd(0.01), local=fe.LocalTraining(epochs=1, batch_size=16)),
-            cohort=fe.cohorts.everyone(),
-            aggregator=fe.aggregation.mean(),
-            modules=modules,
-        )
+
+class Federation:
+    """One that continues its run each time it is called.
+
+    Args:
+        population: the clients, all of them in every round.
+        loss: of the model.
+        params: its starting values.
+        modules: which of them are trained.
+    """
+
+    def __init__(self, population: fe.data.Population, loss: Callable[..., Any], params: Any, modules: fe.modules.Modules):
+        algorithm = fe.algorithms.fedavg(loss, client_optimizer=optax.sgd(0.01), local=fe.LocalTraining(epochs=1, batch_size=16))
+        parts: dict[str, Any] = {"cohort": fe.cohorts.everyone(), "aggregator": fe.aggregation.mean(), "modules": modules}
+        self.engine = fe.Engine(population, algorithm, **parts)
         self.state = self.engine.init(params, seed=0)
         self.trained = sum(leaf.size for leaf in jax.tree.leaves(modules.split(params).shared))
         self.compile_seconds = clock(lambda: self.engine.run(self.state, rounds=0))
@@ -148,6 +156,60 @@ class Adapted:
     def _advance(self) -> None:
         self.state, info = self.engine.run(self.state, rounds=1)
         self.bytes_up = int(info.bytes_up[0])
+
+
+SEEING = fe.models.Size(width=64, encoders=dataclasses.replace(LAYERS, layers=2), fusion=dataclasses.replace(LAYERS, layers=2))
+SIDE, NUMBERS = 28, 10  # of an image in pixels, of a record
+MANY = 32  # clients, all of them in every round
+
+
+def lacking(options: Options) -> Measured:
+    """A round in which half of the clients have no images, against one in which all have some."""
+    options.say("half of the clients without images")
+    runs = {"all have images": seeing(1.0), "half have images": seeing(0.5), "nobody has images": seeing(0.0)}
+    times = {name: spread(found) for name, found in interleave(runs, options.repeats).items()}
+    whole = times["all have images"].median
+    rows = tuple(
+        (name, with_spread(times[name]), f"{times[name].median / whole:.2f}", megabytes(run.bytes_up)) for name, run in runs.items()
+    )
+    title = f"{MANY} clients of {TEXTS} records of {NUMBERS} numbers and images of {SIDE} x {SIDE} pixels"
+    return Measured(
+        measurements={"lacking": {name: one._asdict() for name, one in times.items()}},
+        figures={"lacking/half over all": times["half have images"].median / whole},
+        tables=(Table(title, ("who", "round, median [quartiles]", "over all", "bytes up"), rows),),
+        panels=(Panel("Clients without images", "seconds", times),),
+    )
+
+
+def seeing(share: float, size: fe.models.Size = SEEING) -> Federation:
+    """Readers of records and images.
+
+    Args:
+        share: of clients that have images, and the modules that read them.
+        size: of the model.
+    """
+    modalities = {"record": fe.models.Tabular((0,) * NUMBERS), "image": fe.models.Image(SIDE, SIDE, 1, 4)}
+    model = fe.models.m3t(modalities, {"level": fe.models.Binary()}, size)
+    apply, params = fe.models.functional(model)
+    random, count = np.random.default_rng(0), MANY * TEXTS
+    present = np.repeat(random.permutation(np.arange(MANY) < MANY * share), TEXTS)
+    arrays = {
+        "numbers": random.normal(size=(count, NUMBERS)).astype(np.float32),
+        "pixels": random.normal(size=(count, SIDE, SIDE, 1)).astype(np.float32),
+        "present": present,
+        "y": random.integers(0, 2, count).astype(np.float32),
+    }
+
+    def loss(params: Any, batch: Any, key: jax.Array) -> jax.Array:
+        everywhere = jnp.ones(batch["numbers"].shape, bool)
+        contents = {
+            "record": fe.models.Content(fe.models.Record(batch["numbers"]), everywhere),
+            "image": fe.models.Content(batch["pixels"], batch["present"]),
+        }
+        return optax.sigmoid_binary_cross_entropy(apply(params, contents).outputs["level"], batch["y"])
+
+    population = fe.data.Population.from_arrays(arrays, np.arange(MANY + 1) * TEXTS).holding({"encoders.image": present[::TEXTS]})
+    return Federation(population, loss, params, fe.modules.assign(params, shared=["encoders.image", ...]))
 
 
 def transformer(options: Options) -> Measured:
@@ -165,4 +227,4 @@ def transformer(options: Options) -> Measured:
     )
 
 
-PARTS: tuple[Part, ...] = (experts, adapting, transformer)
+PARTS: tuple[Part, ...] = (experts, adapting, lacking, transformer)

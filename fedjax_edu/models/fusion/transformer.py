@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from fedjax_edu.models.fusion.fused import Fused
-from fedjax_edu.models.tokens import Tokens
-from fedjax_edu.models.transformer import Transformer, TransformerConfig
+from fedjax_edu.models.tokens import Tokens, anywhere
+from fedjax_edu.models.transformer import Report, Transformer, TransformerConfig
 
 
 class TransformerFusion(nnx.Module):
@@ -33,6 +34,8 @@ class TransformerFusion(nnx.Module):
         def vector() -> nnx.Param[jax.Array]:
             return nnx.Param(0.02 * jax.random.normal(rngs.params(), (width,)))
 
+        refuses = bool(config.experts) and config.capacity is not None  # how many choices depends on how many tokens a batch has room for
+        self.leaves_out = not refuses
         self.row = vector()
         self.kinds = nnx.Dict({modality: vector() for modality in modalities})
         self.transformer = Transformer(width, config, rngs=rngs)
@@ -53,7 +56,26 @@ class TransformerFusion(nnx.Module):
         marked = [
             Tokens.masked(tokens.values + self.kinds[modality][...].reshape(1, 1, -1), tokens.mask) for modality, tokens in read.items()
         ]
-        tokens, report = self.transformer(Tokens.join(row, *marked))
+        standing, report = self._read(row, marked)
         short_cut = sum(part.mean() for part in parts.values())
-        representation = self.last(tokens.values[:, 0]) + short_cut
-        return Fused(dict.fromkeys(tasks, representation), {name: routed.after(1) for name, routed in report.items()})
+        return Fused(dict.fromkeys(tasks, self.last(standing) + short_cut), report)
+
+    def _read(self, row: Tokens, parts: list[Tokens]) -> tuple[jax.Array, Report]:
+        """What the row's token has read, [B, D]. Batches without the modality that has most of the tokens do not pay for these."""
+
+        def whole() -> tuple[jax.Array, Report]:
+            tokens, report = self.transformer(Tokens.join(row, *parts))
+            return tokens.values[:, 0], {name: routed.after(1) for name, routed in report.items()}
+
+        lengths = [part.mask.shape[1] for part in parts]
+        most = max(lengths, default=0)
+        if not self.leaves_out or len(parts) < 2 or 2 * most < sum(lengths):
+            return whole()
+        longest = lengths.index(most)
+        start = sum(lengths[:longest])
+
+        def without() -> tuple[jax.Array, Report]:
+            tokens, report = self.transformer(Tokens.join(row, *parts[:longest], *parts[longest + 1 :]))
+            return tokens.values[:, 0], {name: routed.after(1).with_absent(start, most) for name, routed in report.items()}
+
+        return lax.cond(anywhere(parts[longest].mask.any()), whole, without)
