@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fedjax_edu.study.tracking import TRACKERS, Tracker, json_lines, mlflow, tensorboard, wandb
     from fedjax_edu.study.training import Trainer
     from fedjax_edu.study.trials import open_study
+    from fedjax_edu.study.world import WorldConfig, run_world
 
 __all__ = [
     "TRACKERS",
@@ -57,6 +58,7 @@ __all__ = [
     "TaskRun",
     "Tracker",
     "Trainer",
+    "WorldConfig",
     "abroca",
     "compare",
     "export",
@@ -75,6 +77,7 @@ __all__ = [
     "run_robustness",
     "run_schools",
     "run_search",
+    "run_world",
     "search",
     "sweep",
     "tensorboard",
@@ -106,6 +109,7 @@ _HOME = {
     "TaskRun": "task_run",
     "Tracker": "tracking",
     "Trainer": "training",
+    "WorldConfig": "world",
     "abroca": "fairness",
     "compare": "comparison",
     "export": "exporting",
@@ -123,6 +127,7 @@ _HOME = {
     "run_robustness": "robustness",
     "run_schools": "school_run",
     "run_search": "school_search",
+    "run_world": "world",
     "search": "searching",
     "sweep": "sweeping",
     "tensorboard": "tracking",

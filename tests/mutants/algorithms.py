@@ -240,6 +240,14 @@ MUTANTS = (
         WIDTHS,
         "mean",
     ),
+    Mutant(
+        "routed tokens: divided by the module's weight",
+        "algorithms/routed.py",
+        "update.weight[owner].astype(seen.dtype) / jnp.where(seen > 0, seen, 1)",
+        "jnp.ones_like(seen)",
+        SUITE,
+        "routed and twin",
+    ),
     Mutant("kNN-Per: weights of far rows", "personalization/nearest.py", "np.exp(-(distances", "np.exp((distances", NEAREST, "weighed"),
     Mutant(
         "kNN-Per: rows of the next client",
