@@ -188,7 +188,7 @@ def seeing(share: float, size: fe.models.Size = SEEING) -> Federation:
         share: of clients that have images, and the modules that read them.
         size: of the model.
     """
-    modalities = {"record": fe.models.Tabular((0,) * NUMBERS), "image": fe.models.Image(SIDE, SIDE, 1, 4)}
+    modalities: dict[str, Any] = {"record": fe.models.Tabular((0,) * NUMBERS), "image": fe.models.Image(SIDE, SIDE, 1, 4)}
     model = fe.models.m3t(modalities, {"level": fe.models.Binary()}, size)
     apply, params = fe.models.functional(model)
     random, count = np.random.default_rng(0), MANY * TEXTS
