@@ -62,6 +62,6 @@ def get_config() -> ConfigDict:
     for name, (chosen, tried) in ALGORITHMS.items():
         fields = {FIELDS[short]: value for short, value in chosen.items() if short in FIELDS}
         own = {short: value for short, value in chosen.items() if short not in FIELDS}
-        settings[name] = schools.federated.to_dict() | fields | {"algorithm": name, "arguments": own}
+        settings[name] = schools.federated.to_dict() | fields | {"algorithm": name, "arguments": own, "personal": (), "tuning_epochs": 0}
         grids[name] = {FIELDS.get(short, short): values for short, values in tried.items()}
-    return ConfigDict({"schools": schools, "settings": settings, "grids": grids}, convert_dict=True)
+    return ConfigDict({"schools": schools, "test": "held_out", "settings": settings, "grids": grids}, convert_dict=True)

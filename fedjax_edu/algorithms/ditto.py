@@ -46,7 +46,7 @@ def ditto(
     r"""FedAvg for w, and for each client k a model :math:`v_k` on :math:`f_k(v) + \frac{\lambda}{2} \lVert v - w \rVert^2`.
 
     A client first trains w and sends the change, then steps on :math:`v_k` towards the w that it received. The federation's w is that of
-    FedAvg, bit for bit; clients that took part predict with :math:`v_k`, which begins as the first w. With quadratics
+    FedAvg; clients that took part predict with :math:`v_k`, which begins as the first w. With quadratics
     :math:`v_k = (a_k b_k + \lambda w) / (a_k + \lambda)`: local training without a pull, w with an infinite one.
 
     Args:

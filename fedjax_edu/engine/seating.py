@@ -72,9 +72,9 @@ class Seats(NamedTuple):
 
 
 def seat(draw: Draw, resident: Resident, plan: Seating) -> Seats:
-    """Deals a cohort to the devices: everybody at home, or clients of like modules together, the longest first, in a snake, ties by id.
+    """Deals a cohort to the devices: clients of like modules together, the longest first, ties by id; everybody at home, or in a snake.
 
-    In a snake a drawn client that is absent keeps its seat, so that its absence moves nobody else.
+    In a snake a drawn client that is absent keeps its seat, so that its absence moves nobody else. At home it sits behind the others.
 
     Args:
         draw: who was drawn.
@@ -86,12 +86,15 @@ def seat(draw: Draw, resident: Resident, plan: Seating) -> Seats:
     """
     sizes, count = resident.examples[draw.clients], len(draw.clients)
     present = draw.present & (sizes > 0) & ~draw.overflow
+    steps = sum(jnp.sum(table[draw.clients], axis=1) for table in resident.steps)
+    keys = (resident.ids[draw.clients], -steps, *(shares[draw.clients] == 0 for shares in resident.holds.values()))
     if plan.hosted is None:
-        steps = sum(jnp.sum(table[draw.clients], axis=1) for table in resident.steps)
-        order = jnp.lexsort((resident.ids[draw.clients], -steps, *(shares[draw.clients] == 0 for shares in resident.holds.values())))
-        place = jnp.zeros(count, jnp.int32).at[order].set(_snake(count, plan.devices))
+        order, seats = jnp.lexsort(keys), jnp.asarray(_snake(count, plan.devices))
     else:
-        place = _at_home(draw.clients // plan.hosted, present, plan.width(count), plan.devices)
+        home = draw.clients // plan.hosted
+        order = jnp.lexsort((*keys, ~present, home))
+        seats = _at_home(home[order], plan.width(count), plan.devices)
+    place = jnp.zeros(count, jnp.int32).at[order].set(seats)
 
     def deal(values: jax.Array, filler: int | bool) -> jax.Array:
         return jnp.full(plan.devices * plan.width(count), filler, values.dtype).at[place].set(values, mode="drop")
@@ -118,9 +121,8 @@ def _snake(count: int, devices: int) -> np.ndarray:
     return (device * -(-count // devices) + rows).astype(np.int32)
 
 
-def _at_home(home: jax.Array, present: jax.Array, width: int, devices: int) -> jax.Array:
-    """A seat for each client on its device, who is present first; `NOWHERE` for those who are absent and find none."""
-    order = jnp.lexsort((~present, home))
-    begin = jnp.searchsorted(home[order], jnp.arange(devices, dtype=home.dtype)).astype(home.dtype)
-    rank = jnp.zeros_like(home).at[order].set(jnp.arange(len(home), dtype=home.dtype) - begin[home[order]])
+def _at_home(home: jax.Array, width: int, devices: int) -> jax.Array:
+    """The seat of each of some clients, sorted by their `home`; `NOWHERE` for the last ones of a home without a seat for all."""
+    begin = jnp.searchsorted(home, jnp.arange(devices, dtype=home.dtype)).astype(home.dtype)
+    rank = jnp.arange(len(home), dtype=home.dtype) - begin[home]
     return jnp.where(rank < width, home * width + rank, NOWHERE)

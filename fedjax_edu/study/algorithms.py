@@ -1,4 +1,4 @@
-"""Every algorithm on the same schools: scores on held-out schools, means over folds and seeds."""
+"""Every algorithm on the same schools: scores on either test, means over folds and seeds."""
 
 import dataclasses
 import itertools
@@ -14,7 +14,7 @@ from fedjax_edu.study.choice import check_algorithm
 from fedjax_edu.study.config import Config, FederatedConfig, SchoolsConfig
 from fedjax_edu.study.console import Printer, standard_output
 from fedjax_edu.study.estimates import Estimate, against
-from fedjax_edu.study.metrics import tenth_quantile
+from fedjax_edu.study.metrics import MIN_ROWS
 from fedjax_edu.study.provenance import versions
 from fedjax_edu.study.report import with_interval
 from fedjax_edu.study.results import collect
@@ -25,6 +25,21 @@ from fedjax_edu.study.task_run import TaskRun
 from fedjax_edu.study.training import Trained, Trainer
 
 REFERENCE = "fedavg"
+TESTS = {"held_out": "Held-out schools", "within": "Other pupils of the schools that took part"}
+QUANTILES = (0.1, 0.5, 0.9)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodConfig(FederatedConfig):
+    """How an algorithm trains, and what schools have of their own.
+
+    Attributes:
+        personal: paths of the modules that stay with a school; ``...`` for all of them, which is training alone.
+        tuning_epochs: of each school on the whole model, once the federation is done; 0: none.
+    """
+
+    personal: list[str]
+    tuning_epochs: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,13 +48,19 @@ class AlgorithmsConfig(Config):
 
     Attributes:
         schools: everything but how the federation trains.
+        test: "held_out" schools, or other pupils "within" the schools that took part.
         settings: how each algorithm trains.
         grids: for tuning, values to try by algorithm and field of its settings, or argument of its own.
     """
 
     schools: SchoolsConfig
-    settings: dict[str, FederatedConfig]
+    test: str
+    settings: dict[str, MethodConfig]
     grids: dict[str, dict[str, list[int | float | str]]]
+
+    def __post_init__(self) -> None:
+        if self.test not in TESTS:
+            raise ConfigError("config.test", self.test, f"use one of {', '.join(TESTS)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +68,14 @@ class Score:
     """An algorithm on one task.
 
     Attributes:
-        score: R² or AUC over all rows of held-out schools.
+        score: R² or AUC over all rows of the test.
         difference: from FedAvg's, paired.
-        tenth_quantile: the score that a tenth of the held-out schools stay below, mean over runs.
+        quantiles: of the scores of single schools, those of :data:`QUANTILES`, means over runs.
     """
 
     score: Estimate
     difference: Estimate
-    tenth_quantile: float
+    quantiles: tuple[float, ...]
 
 
 def run_algorithms(
@@ -87,8 +108,8 @@ def run_algorithms(
     runs: list[tuple[TaskRun, ...]] = []
     fold_of_run = []
     for data, schools in splits(config.schools, seeds=seeds, folds=folds):
-        outputs = {name: predict(data, dataclasses.replace(schools, federated=one)) for name, one in config.settings.items()}
-        runs.append(collect(data, data.held_out, outputs))
+        outputs = {name: predict(data, schools, one, config.test) for name, one in config.settings.items()}
+        runs.append(collect(data, data.sides[config.test], outputs))
         fold_of_run.append(schools.fold)
         console.print(f"fold {schools.fold}, seed {schools.seed}: {len(outputs)} algorithms", highlight=False)
     found: dict[str, dict[str, Score]] = {name: {} for name in config.settings}
@@ -96,10 +117,11 @@ def run_algorithms(
     for position, task in enumerate(tasks):
         of_task = [run[position] for run in runs]
         for name, (score, difference) in against(of_task, fold_of_run, list(config.settings), REFERENCE).items():
-            worst = float(np.mean([tenth_quantile(run.by_school(name)) for run in of_task]))
-            found[name][task.name] = Score(score, difference, worst)
+            schools_of_runs = [list(run.by_school(name).values()) for run in of_task]
+            each = [np.quantile(one, QUANTILES) if one else np.full(len(QUANTILES), np.nan) for one in schools_of_runs]
+            found[name][task.name] = Score(score, difference, tuple(np.mean(each, axis=0).tolist()))
     folder.write_json("algorithms.json", found)
-    text = _markdown(found, tasks, seeds, folds)
+    text = _markdown(found, tasks, config.test, seeds, folds)
     folder.write_text("algorithms.md", text)
     console.print(text, highlight=False)
     return found
@@ -129,8 +151,8 @@ def tune_algorithms(config: AlgorithmsConfig, *, names: Sequence[str] = (), fold
             settings = _with(config.settings[name], point)
             scores = []
             for data, schools in inner:
-                outputs = predict(data, dataclasses.replace(schools, federated=settings))
-                scores.append([one.score(name) for one in collect(data, data.held_out, {name: outputs})])
+                outputs = predict(data, schools, settings, config.test)
+                scores.append([one.score(name) for one in collect(data, data.sides[config.test], {name: outputs})])
             each = "  ".join(map(number, np.mean(scores, axis=0)))
             console.print(f"{name:<12} {number(float(np.mean(scores)))}   {each}   {point}", highlight=False)
 
@@ -150,12 +172,22 @@ def splits(config: SchoolsConfig, *, seeds: int, folds: int) -> Iterator[tuple[S
         yield prepare(population, fold, seed, validation=config.validation), dataclasses.replace(config, fold=fold, seed=seed)
 
 
-def predict(data: SchoolData, config: SchoolsConfig) -> np.ndarray:
-    """Predictions for held-out schools of a federation trained as the configuration says, [rows, tasks] in raw units."""
-    trainer = Trainer(data, config)
-    engine, state = trainer.federation()
+def predict(data: SchoolData, config: SchoolsConfig, method: MethodConfig, test: str) -> np.ndarray:
+    """Predictions of a federation for one of the tests, [rows, tasks] in raw units.
+
+    Args:
+        data: the split.
+        config: everything but how the federation trains.
+        method: how it does.
+        test: of :data:`TESTS`.
+    """
+    trainer = Trainer(data, dataclasses.replace(config, federated=method))
+    engine, state = trainer.federation(personal=method.personal)
     state, _ = engine.run(state, rounds=config.rounds)
-    return data.encoding.decode(Trained(engine, state, trainer).outputs(data.held_out))
+    trained = Trained(engine, state, trainer)
+    if method.tuning_epochs:
+        trained = trainer.tuned(trained, method.tuning_epochs)
+    return data.encoding.decode(trained.outputs(data.sides[test]))
 
 
 def _points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -163,25 +195,24 @@ def _points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(grid, values, strict=True))
 
 
-def _with(settings: FederatedConfig, point: Mapping[str, Any]) -> FederatedConfig:
+def _with(settings: MethodConfig, point: Mapping[str, Any]) -> MethodConfig:
     """Settings with some fields replaced; names that are no field are arguments of the algorithm."""
-    fields = {field.name for field in dataclasses.fields(FederatedConfig)}
+    fields = {field.name for field in dataclasses.fields(MethodConfig)}
     own = {name: value for name, value in point.items() if name not in fields}
     others = {name: value for name, value in point.items() if name in fields}
     return dataclasses.replace(settings, arguments={**settings.arguments, **own}, **others)
 
 
-def _markdown(found: Mapping[str, Mapping[str, Score]], tasks: Sequence[Task], seeds: int, folds: int) -> str:
-    head = ["algorithm", *(f"{task.title} ({task.metric.replace('R2', 'R²')})" for task in tasks), "10 % quantile of schools"]
-    rows = [
-        [name, *map(_cell, of_task.values()), " ".join(number(one.tenth_quantile) for one in of_task.values())]
-        for name, of_task in found.items()
-    ]
-    runs = f"{counted(folds, 'fold')} and {counted(seeds, 'seed')}"
+def _markdown(found: Mapping[str, Mapping[str, Score]], tasks: Sequence[Task], test: str, seeds: int, folds: int) -> str:
+    titles = [f"{task.title} ({task.metric.replace('R2', 'R²')})" for task in tasks]
+    scores = [[name, *map(_cell, of_task.values())] for name, of_task in found.items()]
+    schools = [[name, *(" ".join(map(number, one.quantiles)) for one in of_task.values())] for name, of_task in found.items()]
+    runs, whom = f"{counted(folds, 'fold')} and {counted(seeds, 'seed')}", TESTS[test]
+    quantiles = ", ".join(f"{one:.0%}" for one in QUANTILES)
     return (
-        f"Held-out schools, mean over {runs} [95 % over schools]. ▲ or ▼: above or below FedAvg on the same schools, the 95 % interval of "
-        "the paired difference leaving out 0. Last column: the score that a tenth of the schools stay below, for each task in the order "
-        f"of the columns.\n\n{Table('', head, rows).markdown()}"
+        f"{whom}, mean over {runs} [95 % over schools]. ▲ or ▼: above or below FedAvg on the same rows, the 95 % interval of the paired "
+        f"difference leaving out 0.\n\n{Table('', ['algorithm', *titles], scores).markdown()}\nSchools one by one: the scores that "
+        f"{quantiles} of the schools with {MIN_ROWS} rows or more stay below.\n\n{Table('', ['algorithm', *titles], schools).markdown()}"
     )
 
 

@@ -75,6 +75,8 @@ def make_algorithm(loss: Callable[..., Any], config: FederatedConfig, rounds: in
         ),
         "local": make_local(config),
     }
+    if "head" in inspect.signature(factory).parameters:  # FedRep trains personal modules as long as shared ones
+        arguments["head"] = make_local(config)
     try:
         inspect.signature(factory).bind(loss, **arguments)
     except TypeError as error:

@@ -137,7 +137,7 @@ class FederatedConfig:
     """
 
     algorithm: str
-    arguments: dict[str, int | float | str]
+    arguments: dict[str, bool | int | float | str]
     local_epochs: Count
     batch_size: Count
     client_learning_rate: float

@@ -1,6 +1,7 @@
 """How the study trains: the federation, its schools' own effects, and the two alternatives to a federation."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from fedjax_edu.core.local import LocalTraining
 from fedjax_edu.data import Population
 from fedjax_edu.engine import Engine, ExecutionPlan, State, cohorts
 from fedjax_edu.engine.resident import rounded_up
-from fedjax_edu.study.choice import make_algorithm, make_cohort, sgd
+from fedjax_edu.study.choice import make_algorithm, make_cohort, make_local, sgd
 from fedjax_edu.study.config import SchoolsConfig
 from fedjax_edu.study.effects import Effects
 from fedjax_edu.study.networks import make_network
@@ -78,13 +79,19 @@ class Trainer:
         return self._rows[side]
 
     def federation(
-        self, population: Population | None = None, aggregator: Aggregator | None = None, *, searched: bool = False
+        self,
+        population: Population | None = None,
+        aggregator: Aggregator | None = None,
+        *,
+        personal: Sequence[str] = (),
+        searched: bool = False,
     ) -> tuple[Engine, State]:
         """An engine that trains one model for all schools.
 
         Args:
             population: who trains; None is the training side.
             aggregator: None is the plain mean.
+            personal: paths of modules that stay with schools; ``...`` for all.
             searched: make rates leaves of the state, where a search can set them.
         """
         config, train = self.config.federated, self.rows(self.data.train) if population is None else population
@@ -93,7 +100,20 @@ class Trainer:
             make_algorithm(self.loss, config, self.config.rounds, searched=searched),
             cohort=make_cohort(config, self.config.cohort, train),
             aggregator=aggregator,
+            personal=... if list(personal) == ["..."] else list(personal) or None,
         )
+
+    def tuned(self, shared: Trained, epochs: int) -> Trained:
+        """The model of a federation that every training school goes on training by itself, for so many epochs."""
+        config = self.config.federated
+        algorithm = algorithms.fedavg(
+            self.loss,
+            client_optimizer=sgd(config.client_learning_rate, config.weight_decay, config.clip, config.client_momentum),
+            local=make_local(config),
+            fine_tuning=LocalTraining(epochs=epochs, batch_size=config.batch_size),
+        )
+        engine, _ = self._engine(self.rows(self.data.train), algorithm, cohort=cohorts.everyone(), personal=...)
+        return Trained(engine, engine.finalise(engine.init(shared.state.params, seed=self.config.seed)), self)
 
     def pooled(self) -> Trained:
         """The same model on all training rows in one place, as a population of one client."""

