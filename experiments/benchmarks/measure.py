@@ -38,8 +38,10 @@ def spread(values: list[float]) -> Spread:
     return Spread(middle, min(values), low, high, len(values))
 
 
-def interleave(works: Mapping[str, Callable[[], list[float]]], repeats: int) -> dict[str, list[float]]:
+def interleave(works: dict[str, Callable[[], list[float]]], repeats: int) -> dict[str, list[float]]:
     """Lets measurements take turns, so that a disturbance of the machine meets all of them.
+
+    Every other time they come in the opposite order: nobody always follows the one that leaves caches and memory in the worst state.
 
     Args:
         works: name to a function that returns seconds, whose mean is one repeat.
@@ -49,9 +51,9 @@ def interleave(works: Mapping[str, Callable[[], list[float]]], repeats: int) -> 
         Name to seconds, one a repeat.
     """
     seconds: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(repeats):
-        for name, work in works.items():
-            seconds[name].append(statistics.fmean(work()))
+    for turn in range(repeats):
+        for name in works if turn % 2 == 0 else reversed(works):
+            seconds[name].append(statistics.fmean(works[name]()))
     return seconds
 
 

@@ -165,7 +165,7 @@ def test_measurements_take_turns():
         return lambda: seen.append(name) or [1.0, 3.0]
 
     assert measure.interleave({"a": work("a"), "b": work("b")}, repeats=2) == {"a": [2.0, 2.0], "b": [2.0, 2.0]}
-    assert seen == ["a", "b", "a", "b"]
+    assert seen == ["a", "b", "b", "a"]
 
 
 def test_a_spread_of_one_repeat():
