@@ -38,7 +38,7 @@ def spread(values: list[float]) -> Spread:
     return Spread(middle, min(values), low, high, len(values))
 
 
-def interleave(works: dict[str, Callable[[], list[float]]], repeats: int) -> dict[str, list[float]]:
+def interleave(works: Mapping[str, Callable[[], list[float]]], repeats: int) -> dict[str, list[float]]:
     """Lets measurements take turns, so that a disturbance of the machine meets all of them.
 
     Every other time they come in the opposite order: nobody always follows the one that leaves caches and memory in the worst state.
@@ -52,7 +52,7 @@ def interleave(works: dict[str, Callable[[], list[float]]], repeats: int) -> dic
     """
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(repeats):
-        for name in works if turn % 2 == 0 else reversed(works):
+        for name in list(works)[:: -1 if turn % 2 else 1]:
             seconds[name].append(statistics.fmean(works[name]()))
     return seconds
 
