@@ -12,7 +12,7 @@ MUTANTS = (
     Mutant(
         "run: lanes are measured again",
         "engine/engine.py",
-        'min(lanes, share), reason="found best',
+        'min(lanes, self._share), reason="found best',
         'None, reason="found best',
         RUN,
         "lanes",
