@@ -14,6 +14,7 @@ from fedjax_edu.core.algorithm import Algorithm
 from fedjax_edu.core.chain import Chain
 from fedjax_edu.core.link import Link
 from fedjax_edu.core.local import LocalTraining
+from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
 from fedjax_edu.engine import Engine, ExecutionPlan, State, cohorts
 from fedjax_edu.engine.resident import rounded_up
@@ -112,8 +113,9 @@ class Trainer:
             local=make_local(config),
             fine_tuning=LocalTraining(epochs=epochs, batch_size=config.batch_size),
         )
-        engine, _ = self._engine(self.rows(self.data.train), algorithm, cohort=cohorts.everyone(), personal=...)
-        return Trained(engine, engine.finalise(engine.init(shared.state.params, seed=self.config.seed)), self)
+        train = self.rows(self.data.train)
+        engine, state = self._engine(train, algorithm, params=shared.state.params, cohort=cohorts.everyone(), personal=...)
+        return Trained(engine, engine.finalise(state), self)
 
     def pooled(self) -> Trained:
         """The same model on all training rows in one place, as a population of one client."""
@@ -162,6 +164,7 @@ class Trainer:
         population: Population,
         algorithm: Algorithm,
         *,
+        params: Tree = None,
         cohort: cohorts.Cohort,
         aggregator: Aggregator | None = None,
         **kinds: Any,
@@ -174,4 +177,4 @@ class Trainer:
             modules=modules.assign(self.network.params, frozen=self.network.frozen, **kinds),
             plan=ExecutionPlan(lanes=self.config.lanes, chunk=self.config.chunk),
         )
-        return engine, engine.init(self.network.params, seed=self.config.seed)
+        return engine, engine.init(self.network.params if params is None else params, seed=self.config.seed)

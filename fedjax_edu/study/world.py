@@ -17,7 +17,7 @@ from fedjax_edu.core.modules import assign
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
 from fedjax_edu.data.worlds import contents
-from fedjax_edu.data.worlds.world import TASKS, World, m3t_world
+from fedjax_edu.data.worlds.world import TASKS, World, m3t_world, score
 from fedjax_edu.engine import Engine, cohorts
 from fedjax_edu.study import metrics
 from fedjax_edu.study.config import Config, Count
@@ -28,7 +28,6 @@ from fedjax_edu.study.tables import Estimated, Table, counted
 
 SMALL = 200  # students: institutions below that should gain most
 RESAMPLES = 200
-BINARY = tuple(task for task, goal in TASKS.items() if goal.kind == "binary")
 HEADS: dict[str, Any] = {"binary": models.Binary(), "regression": models.Regression(), "ordinal": models.Ordinal(5)}
 
 
@@ -133,8 +132,9 @@ class Setting:
         wanted = self.test.arrays["wanted"][task]
         there = wanted.present if times is None else wanted.present & (times > 0)
         weights = None if times is None else times[there]
-        found, best = (_score(task, wanted.values[there], values[there], weights) for values in (predicted, self.test.arrays["best"][task]))
-        chance = 0.5 if task in BINARY else 0.0
+        kind, best_predictions = TASKS[task].kind, self.test.arrays["best"][task]
+        found, best = (score(kind, wanted.values[there], values[there], weights) for values in (predicted, best_predictions))
+        chance = 0.5 if kind == "binary" else 0.0
         return (found - chance) / (best - chance)
 
     def gaps(self, predicted: np.ndarray) -> np.ndarray:
@@ -255,12 +255,6 @@ def _over_seeds(settings: list[Setting], predicted: list[np.ndarray], task: str)
 
     around = metrics.over_schools(school, mean, 0, RESAMPLES)
     return Estimated(float(np.mean([setting.share(task, one) for setting, one in pairs])), around.low, around.high)
-
-
-def _score(task: str, targets: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None) -> float:
-    from sklearn.metrics import r2_score, roc_auc_score
-
-    return float((roc_auc_score if task in BINARY else r2_score)(targets, predicted, sample_weight=weights))
 
 
 def _modalities() -> dict[str, Any]:

@@ -60,7 +60,7 @@ class World:
         arrays = self.population.arrays
         chosen = np.arange(self.population.num_examples)[rows]
         chosen = chosen[arrays["labelled"][task][chosen]]
-        return _score(TASKS[task].kind, arrays["targets"][task][chosen], self.bayes[task][chosen])
+        return score(TASKS[task].kind, arrays["targets"][task][chosen], self.bayes[task][chosen])
 
 
 def m3t_world(
@@ -128,7 +128,7 @@ def m3t_world(
     population = Population.from_arrays(arrays, [0, *np.cumsum(sizes)], attributes=facts).holding(holds)
     arrays = population.arrays
     scores = {
-        task: _score(goal.kind, arrays["targets"][task][arrays["labelled"][task]], bayes[task][arrays["labelled"][task]])
+        task: score(goal.kind, arrays["targets"][task][arrays["labelled"][task]], bayes[task][arrays["labelled"][task]])
         for task, goal in TASKS.items()
     }
     return World(population, bayes, scores)
@@ -252,7 +252,15 @@ def _seen(name: str, arrays: dict[str, Any], facts: dict[str, np.ndarray], abili
     return Seen(rows, likelihood, KEPT ** facts[f"age.{name}"][rows].astype(np.float64))
 
 
-def _score(kind: str, targets: np.ndarray, predicted: np.ndarray) -> float:
+def score(kind: str, targets: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """AUC for a binary task, else R².
+
+    Args:
+        kind: of the task.
+        targets: [n].
+        predicted: [n].
+        weights: [n], how often each counts; None: once.
+    """
     from sklearn.metrics import r2_score, roc_auc_score
 
-    return float(roc_auc_score(targets, predicted) if kind == "binary" else r2_score(targets, predicted))
+    return float((roc_auc_score if kind == "binary" else r2_score)(targets, predicted, sample_weight=weights))
