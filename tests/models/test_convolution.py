@@ -10,9 +10,11 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
 import fedjax_edu as fe
-from fedjax_edu.models.convolution import _as_matrix_product, _native
+from fedjax_edu.models.convolution import _as_matrix_product, _native, _tiles_are_quicker
+from fedjax_edu.models.winograd import MOST_TAPS, products, winograd
 
-SHAPES = [  # inputs, kernel: both forms of the matrix product, even and lopsided kernels, one larger than the image
+SHAPES = [  # inputs, kernel: all forms of matrix products, even and lopsided kernels, one larger than the image
+    ((2, 8, 9, 8), (3, 3, 8, 8)),
     ((3, 6, 5, 1), (5, 5, 1, 4)),
     ((2, 7, 6, 8), (5, 5, 8, 3)),
     ((2, 4, 5, 3), (2, 4, 3, 2)),
@@ -21,6 +23,7 @@ SHAPES = [  # inputs, kernel: both forms of the matrix product, even and lopside
     ((1, 2, 3, 3), (7, 7, 3, 2)),
 ]
 FORMS = [_as_matrix_product, _native, fe.models.conv2d]
+SMALL = [shapes for shapes in SHAPES if max(shapes[1][:2]) <= MOST_TAPS]
 
 
 def example(shapes, seed=0):
@@ -44,6 +47,44 @@ def loops(inputs, kernel):
 def test_values_are_those_of_the_definition(form, shapes):
     inputs, kernel = example(shapes)
     np.testing.assert_allclose(form(inputs, kernel), loops(np.asarray(inputs), np.asarray(kernel)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shapes", SMALL)
+def test_tiles_give_the_values_and_gradients_of_the_definition(shapes):
+    with jax.enable_x64(True):
+        operands = example([*shapes, (*shapes[0][:3], shapes[1][3])])
+        inputs, kernel, direction = (operand.astype(jnp.float64) for operand in operands)
+        np.testing.assert_allclose(winograd(inputs, kernel), loops(np.asarray(inputs), np.asarray(kernel)), rtol=1e-11, atol=1e-11)
+        found, theirs = (
+            jax.grad(lambda *operands, form=form: jnp.sum(form(*operands) * direction), argnums=(0, 1))(inputs, kernel)
+            for form in (winograd, _native)
+        )
+    for ours, wanted in zip(found, theirs, strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_tiles_keep_five_digits_of_float32():
+    inputs, kernel = example([(20, 14, 14, 32), (5, 5, 32, 64)])
+    wanted = np.asarray(_native(inputs, kernel))
+    assert np.abs(np.asarray(winograd(inputs, kernel)) - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("shapes", SMALL)
+def test_products_are_those_that_xla_counts(shapes):
+    inputs, kernel = example(shapes)
+    spent = jax.jit(winograd).lower(inputs, kernel).compile().cost_analysis()["flops"] / 2
+    of_kernel = 64 * kernel.size  # whose transform is not counted: it does not grow with images
+    assert 0.98 * products(*shapes) <= spent <= 1.02 * products(*shapes) + of_kernel
+
+
+def test_tiles_are_for_many_channels_small_kernels_and_all_digits():
+    def taken(inputs, kernel, dtype=jnp.float32):
+        return _tiles_are_quicker(jnp.zeros(inputs, dtype), jnp.zeros(kernel, dtype))
+
+    assert taken((20, 14, 14, 32), (5, 5, 32, 64))
+    assert not taken((20, 28, 28, 1), (5, 5, 1, 32))
+    assert not taken((20, 14, 14, 32), (7, 7, 32, 64))
+    assert not taken((20, 14, 14, 32), (5, 5, 32, 64), jnp.bfloat16)
 
 
 @pytest.mark.parametrize("shapes", SHAPES)

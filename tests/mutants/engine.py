@@ -182,6 +182,9 @@ MUTANTS = (
     ),
     Mutant("clip: short updates are stretched", "aggregation/clip.py", "size > norm, (leaf", "size > 0, (leaf", f"{LINKS}/test_links.py"),
     Mutant("Krum: one neighbour too many", "aggregation/krum.py", "count - f - 2)", "count - f - 1)", f"{LINKS}/test_rules.py", "krum"),
+    Mutant(
+        "tiles: every kernel is centred", "models/winograd.py", "(taps - 1) // 2", "taps // 2", "tests/models/test_convolution.py", "tiles"
+    ),
     Mutant("encoder: sums for products", "models/ensemble.py", "left * right", "left + right", "tests/models"),
     Mutant(
         "holding: each lane decides what to run",

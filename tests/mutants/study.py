@@ -101,8 +101,8 @@ MUTANTS = (
     Mutant(
         "new rows: files lose the words of categories",
         "study/exported.py",
-        'if feature.kind != "number"])',
-        "if False])",
+        'if feature.kind != "number"]',
+        "if False]",
         EXPORTS,
         "company",
     ),
