@@ -24,4 +24,4 @@ def main(config: fe.study.AlgorithmsConfig) -> None:
 
 
 if __name__ == "__main__":
-    run(fe.study.AlgorithmsConfig, main)
+    run(fe.study.AlgorithmsConfig.from_mapping, main)

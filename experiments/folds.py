@@ -21,4 +21,4 @@ def folds(config: fe.study.StudyConfig) -> None:
 
 
 if __name__ == "__main__":
-    run(fe.study.StudyConfig, folds)
+    run(fe.study.StudyConfig.from_mapping, folds)

@@ -2,7 +2,7 @@
 
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,16 +22,16 @@ OWN_TABLE = Path(__file__).with_name("configs") / "table.py"
 Configuration = TypeVar("Configuration", bound=fe.study.Config)
 
 
-def run(kind: type[Configuration], work: Callable[[Configuration], object]) -> None:
+def run(read: Callable[[Mapping[str, Any]], Configuration], work: Callable[[Configuration], object]) -> None:
     """Reads the flags and the configuration, uses every core, meets the other processes if there are any, and calls `work`.
 
     Args:
-        kind: what the configuration file describes.
+        read: makes a configuration of what the file says.
         work: the program.
     """
 
     def main() -> None:
-        config = kind.from_mapping(_fields())
+        config = read(_fields())
         prepare_jax()
         with together():
             work(config)

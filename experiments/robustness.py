@@ -13,4 +13,7 @@ _SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds a fold.")
 _FOLDS = flags.DEFINE_integer("folds", 5, "How many of the five folds.")
 
 if __name__ == "__main__":
-    run(fe.study.RobustnessConfig, lambda config: fe.study.run_robustness(config, _WORKDIR.value, seeds=_SEEDS.value, folds=_FOLDS.value))
+    run(
+        fe.study.RobustnessConfig.from_mapping,
+        lambda config: fe.study.run_robustness(config, _WORKDIR.value, seeds=_SEEDS.value, folds=_FOLDS.value),
+    )

@@ -14,4 +14,7 @@ _TRIALS = flags.DEFINE_integer("trials", 40, "Trials that are finished in the en
 _STORAGE = flags.DEFINE_string("storage", "", "sqlite:///FILE, or the path of an Optuna journal; empty: study.sqlite3 in --workdir.")
 
 if __name__ == "__main__":
-    run(fe.study.SearchConfig, lambda config: fe.study.run_search(config, _WORKDIR.value, trials=_TRIALS.value, storage=_STORAGE.value))
+    run(
+        fe.study.SearchConfig.from_mapping,
+        lambda config: fe.study.run_search(config, _WORKDIR.value, trials=_TRIALS.value, storage=_STORAGE.value),
+    )

@@ -45,4 +45,4 @@ def train(config: fe.study.SchoolsConfig) -> None:
 
 
 if __name__ == "__main__":
-    run(fe.study.SchoolsConfig, train)
+    run(fe.study.SchoolsConfig.from_mapping, train)

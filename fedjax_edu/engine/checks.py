@@ -176,6 +176,9 @@ def check_state(state: Any, x64: bool, stacked: bool) -> None:
     if state.members is not None and not stacked:
         remedy = "pass one of them, state.member(0); runs of a population that streams are not stacked"
         raise ArgumentError("state", f"{state.members} stacked states", remedy)
+    if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+        remedy = "use the state that came back, or a plan without donate=True"
+        raise ArgumentError("state", "one that rounds have written over", remedy)
     check_precision(x64)
 
 

@@ -31,6 +31,8 @@ def conv2d(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
 
     The choice is made for the platform that a program is compiled for, not for the default one, and leaves no branch in it.
 
+    A pixel that is not finite spoils its neighbourhood, and in tiles that of 8 by 8 pixels; never another image.
+
     Args:
         inputs: x, float [B, H, W, C].
         kernel: k, float [I, J, C, O].
@@ -39,7 +41,7 @@ def conv2d(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
         y, float [B, H, W, O].
 
     Raises:
-        ArgumentError: not four axes each, or another number of channels.
+        ArgumentError: not four axes each, another number of channels, no floats or those of two types.
 
     >>> image = jnp.arange(9.0).reshape(1, 3, 3, 1)
     >>> left_neighbour = jnp.zeros((1, 3, 1, 1)).at[0, 0].set(1.0)
@@ -53,6 +55,8 @@ def conv2d(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
         raise ArgumentError("inputs", inputs.shape, "use images [batch, height, width, channels]")
     if kernel.ndim != 4 or kernel.shape[2] != inputs.shape[3]:
         raise ArgumentError("kernel", kernel.shape, f"use [height, width, {inputs.shape[3]}, outputs]: the inputs have so many channels")
+    if not jnp.issubdtype(inputs.dtype, jnp.floating) or kernel.dtype != inputs.dtype:
+        raise ArgumentError("inputs, kernel", f"{inputs.dtype} and {kernel.dtype}", "use floats of one type: inputs.astype(kernel.dtype)")
     in_tiles = _tiles_are_quicker(inputs, kernel)
     return lax.platform_dependent(inputs, kernel, cpu=winograd if in_tiles else _as_matrix_product, default=_native)
 
@@ -63,9 +67,9 @@ def _native(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _tiles_are_quicker(inputs: jax.Array, kernel: jax.Array) -> bool:
     """Measured: they also are with somewhat more products than the definition has, for they write fewer numbers than unfolding does."""
-    if max(kernel.shape[:2]) > MOST_TAPS or jnp.finfo(inputs.dtype).bits < 32:
+    if kernel.size == 0 or max(kernel.shape[:2]) > MOST_TAPS or jnp.finfo(inputs.dtype).bits < 32:
         return False
-    return products(inputs.shape, kernel.shape) <= 1.5 * math.prod(inputs.shape[:3]) * kernel.size
+    return 0 < products(inputs.shape[1:], kernel.shape) <= 1.5 * math.prod(inputs.shape[1:3]) * kernel.size
 
 
 def _as_matrix_product(inputs: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """What every parameter of a model is part of, whose it is, and whether it is trained and sent."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ from flax import nnx
 
 from fedjax_edu.core.errors import ArgumentError
 from fedjax_edu.core.modules import KINDS, Modules
-from fedjax_edu.core.trees import path_name
+from fedjax_edu.core.trees import Tree, path_name
 from fedjax_edu.models.function import GATHERED, functional
 from fedjax_edu.models.fusion.gated import SHARED
 
@@ -28,7 +28,8 @@ class Entry(NamedTuple):
     Args:
         path: dotted.
         shape: of its array.
-        module: what is held, sent, frozen or erased together: ``encoders.text``, ``encoders.text.experts``, ``heads.math``.
+        module: what is held, sent, frozen or erased together: ``encoders.text``, ``encoders.text.experts``, ``heads.math``; of published
+            weights ``encoders.text.language``.
         kind: encoder, experts, router, fusion, head, lora, adapter, prompt, or other.
         modality: that it belongs to; empty: to none or to all.
         task: that it belongs to; empty: to none or to all.
@@ -59,7 +60,8 @@ def registry(model: nnx.Module, *, levels: Mapping[str, str] | None = None, froz
     Args:
         model: from :func:`fedjax_edu.models.m3t`, or any with ``encoders``, ``fusion`` and ``heads``; shapes are enough.
         levels: kind -> level, for kinds that are not whose :data:`LEVEL_OF` says.
-        frozen: which dotted paths are not trained; None: where there are low-rank matrices, adapters or prompts, encoders and fusion.
+        frozen: which dotted paths are not trained; None: published weights that :class:`fedjax_edu.models.SentenceEncoder` reads with;
+            and where there are low-rank matrices, adapters or prompts beside anything else, all encoders and the fusion.
 
     Returns:
         Entries in the order of the tree.
@@ -72,13 +74,13 @@ def registry(model: nnx.Module, *, levels: Mapping[str, str] | None = None, froz
         raise ArgumentError("levels", wrong, f"use {', '.join(LEVELS)}")
     params = functional(model)[1]
     added = set(params) & set(GATHERED.values())
-    entries = []
+    entries, changed = [], any(not _published(own) for own in _corrected(params))
     for steps, leaf in jax.tree_util.tree_leaves_with_path(params):
         path, parts = path_name(steps), [path_name((step,)) for step in steps]  # a task's name may have dots
         outer, own = (parts[:1], parts[1:]) if parts[0] in added else ([], parts)
         kind = KIND_OF.get(parts[0], "other") if outer else _kind(own)
         level = levels.get(kind, "federation")
-        still = bool(added) and kind in ("encoder", "experts", "router", "fusion") if frozen is None else frozen(path)
+        base = not outer and (_published(own) or (changed and kind in ("encoder", "experts", "router", "fusion")))
         entries.append(
             Entry(
                 path=path,
@@ -88,7 +90,7 @@ def registry(model: nnx.Module, *, levels: Mapping[str, str] | None = None, froz
                 modality=_part(own, "modality"),
                 task=_part(own, "task"),
                 level=level,
-                trainable=not still,
+                trainable=not (base if frozen is None else frozen(path)),
                 shareable=level in ("institution", "federation"),
             )
         )
@@ -188,12 +190,24 @@ def _kind(parts: list[str]) -> str:
 def _module(parts: list[str], kind: str) -> list[str]:
     """The module of a leaf: up to its modality or task, and the experts and the router of it apart."""
     if parts[0] in ("encoders", "heads"):
-        base = parts[:2]
+        base = parts[: 3 if _published(parts) else 2]
     elif len(parts) > 1 and parts[0] == "fusion" and parts[1] in GATED:
         return parts[: 2 + len(GATED[parts[1]])]
     else:
         base = parts[:1]
     return [*base, kind] if kind in ("experts", "router") else base
+
+
+def _published(parts: list[str]) -> bool:
+    """Whether a leaf is of the weights, or a correction of those, that a sentence encoder reads with."""
+    return parts[0] == "encoders" and parts[2:3] == ["language"]
+
+
+def _corrected(params: Tree) -> Iterator[list[str]]:
+    """The layers that low-rank matrices, adapters and prompts belong to."""
+    for outer in GATHERED.values():
+        for steps, _ in jax.tree_util.tree_leaves_with_path(params.get(outer, {})):
+            yield [path_name((step,)) for step in steps]
 
 
 def _part(parts: list[str], wanted: str) -> str:

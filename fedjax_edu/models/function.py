@@ -48,7 +48,7 @@ def functional(model: nnx.Module) -> tuple[Callable[..., Any], Tree]:
         tree = traverse_util.unflatten_dict({path: leaves[place] for place, path in places.items()})
         return nnx.merge(structure, nnx.State(tree))(*args, **kwargs)
 
-    return apply, traverse_util.unflatten_dict({place: variables[path][...] for place, path in places.items()})
+    return apply, traverse_util.unflatten_dict({place: variables[path].get_value() for place, path in places.items()})
 
 
 def _place(path: Path, variable: Any) -> Path:

@@ -5,7 +5,6 @@ from typing import NamedTuple, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
 from jax import lax
 
 PIXELS = 4  # that a tile gives along an axis
@@ -61,32 +60,34 @@ def winograd(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
     References: Winograd (1980), "Arithmetic complexity of computations"; Lavin, Gray (2015), arXiv:1509.09308.
     """
-    (_, height, width, channels), (rows, columns, _, _) = images.shape, kernel.shape
+    (_, height, width, channels), (rows, columns, _, outputs) = images.shape, kernel.shape
     down, across = Transforms.of(rows), Transforms.of(columns)
     tiles = _tiles(_tiles(images, rows, axis=1), columns, axis=3)
-    _, high, _, wide, _, _ = tiles.shape
+    batch, high, _, wide, _, _ = tiles.shape
     of = {name: jnp.asarray(np.kron(getattr(down, name), getattr(across, name)), images.dtype) for name in Transforms._fields}
-    inputs = of["inputs"] @ rearrange(tiles, "b h i w j c -> (i j) (b h w c)")
-    kernels = of["kernel"] @ rearrange(kernel, "i j c o -> (i j) (c o)")
-    by_point = inputs.reshape(len(inputs), -1, channels), kernels.reshape(len(kernels), channels, -1)
-    values = jnp.einsum("ntc,nco->nto", *by_point)
-    outputs = of["outputs"] @ values.reshape(len(values), -1)
-    return rearrange(outputs, "(i j) (b h w o) -> b (h i) (w j) o", i=len(down.outputs), b=len(images), h=high, w=wide)[:, :height, :width]
+    points = len(of["inputs"])
+    spread = jnp.transpose(tiles, (2, 4, 0, 1, 3, 5))  # by place in a tile
+    inputs = (of["inputs"] @ spread.reshape(points, batch * high * wide * channels)).reshape(points, batch * high * wide, channels)
+    kernels = (of["kernel"] @ kernel.reshape(rows * columns, channels * outputs)).reshape(points, channels, outputs)
+    values = jnp.einsum("ntc,nco->nto", inputs, kernels).reshape(points, batch * high * wide * outputs)
+    pixels = (of["outputs"] @ values).reshape(len(down.outputs), len(across.outputs), batch, high, wide, outputs)
+    placed = jnp.transpose(pixels, (2, 3, 0, 4, 1, 5))
+    return placed.reshape(batch, high * len(down.outputs), wide * len(across.outputs), outputs)[:, :height, :width]
 
 
-def products(images: tuple[int, ...], kernel: tuple[int, ...]) -> int:
-    """How many products of two numbers :func:`winograd` has.
+def products(image: tuple[int, ...], kernel: tuple[int, ...]) -> int:
+    """How many products of two numbers :func:`winograd` has for an image.
 
     Args:
-        images: shape [B, H, W, C].
+        image: shape [H, W, C].
         kernel: shape [I, J, C, O].
 
-    >>> products((1, 16, 16, 32), (5, 5, 32, 64)) / (16 * 16 * 5 * 5 * 32 * 64)
+    >>> products((16, 16, 32), (5, 5, 32, 64)) / (16 * 16 * 5 * 5 * 32 * 64)
     0.4
     """
-    (batch, height, width, channels), (rows, columns, _, outputs) = images, kernel
+    (height, width, channels), (rows, columns, _, outputs) = image, kernel
     pixels, points = zip(*(Transforms.of(taps).outputs.shape for taps in (rows, columns)), strict=True)
-    tiles = batch * -(-height // pixels[0]) * -(-width // pixels[1])
+    tiles = -(-height // pixels[0]) * -(-width // pixels[1])
     total, given = points[0] * points[1], pixels[0] * pixels[1]
     return tiles * total * (total * channels + channels * outputs + given * outputs)
 
@@ -96,7 +97,7 @@ def _tiles(images: jax.Array, taps: int, axis: int) -> jax.Array:
     (step, reach), size = Transforms.of(taps).outputs.shape, images.shape[axis]
     count, blocks, before = -(-size // step), -(-reach // step), (taps - 1) // 2
     borders = [(before, (count + blocks - 1) * step - before - size) if number == axis else (0, 0) for number in range(images.ndim)]
-    padded = jnp.pad(images, borders).reshape(*images.shape[:axis], -1, step, *images.shape[axis + 1 :])
+    padded = jnp.pad(images, borders).reshape(*images.shape[:axis], count + blocks - 1, step, *images.shape[axis + 1 :])
     parts = [lax.slice_in_dim(padded, first, first + count, axis=axis) for first in range(blocks)]
     parts[-1] = lax.slice_in_dim(parts[-1], 0, reach - (blocks - 1) * step, axis=axis + 1)
     return jnp.concatenate(parts, axis=axis + 1)

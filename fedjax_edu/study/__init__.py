@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fedjax_edu.study.tracking import TRACKERS, Tracker, json_lines, mlflow, tensorboard, wandb
     from fedjax_edu.study.training import Trainer
     from fedjax_edu.study.trials import open_study
-    from fedjax_edu.study.world import WorldConfig, run_world
+    from fedjax_edu.study.worlds.run import run_world, world_config
 
 __all__ = [
     "TRACKERS",
@@ -58,7 +58,6 @@ __all__ = [
     "TaskRun",
     "Tracker",
     "Trainer",
-    "WorldConfig",
     "abroca",
     "compare",
     "export",
@@ -83,6 +82,7 @@ __all__ = [
     "tensorboard",
     "tune_algorithms",
     "wandb",
+    "world_config",
 ]
 
 _HOME = {
@@ -109,7 +109,6 @@ _HOME = {
     "TaskRun": "task_run",
     "Tracker": "tracking",
     "Trainer": "training",
-    "WorldConfig": "world",
     "abroca": "fairness",
     "compare": "comparison",
     "export": "exporting",
@@ -127,12 +126,13 @@ _HOME = {
     "run_robustness": "robustness",
     "run_schools": "school_run",
     "run_search": "school_search",
-    "run_world": "world",
+    "run_world": "worlds.run",
     "search": "searching",
     "sweep": "sweeping",
     "tensorboard": "tracking",
     "tune_algorithms": "algorithms",
     "wandb": "tracking",
+    "world_config": "worlds.run",
 }
 
 

@@ -94,4 +94,6 @@ def test_a_plan_that_donates_needs_no_second_store():
     donated, _ = other.run(same, 3)
     jax.tree.map(np.testing.assert_array_equal, found._replace(key=0), donated._replace(key=0))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(same.clients))
+    with pytest.raises(fe.errors.ArgumentError, match="state: got one that rounds have written over; use the state that came back"):
+        other.run(same, 3)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state.clients))

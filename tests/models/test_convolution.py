@@ -74,7 +74,8 @@ def test_products_are_those_that_xla_counts(shapes):
     inputs, kernel = example(shapes)
     spent = jax.jit(winograd).lower(inputs, kernel).compile().cost_analysis()["flops"] / 2
     of_kernel = 64 * kernel.size  # whose transform is not counted: it does not grow with images
-    assert 0.98 * products(*shapes) <= spent <= 1.02 * products(*shapes) + of_kernel
+    needed = len(inputs) * products(shapes[0][1:], shapes[1])
+    assert 0.98 * needed <= spent <= 1.02 * needed + of_kernel
 
 
 def test_tiles_are_for_many_channels_small_kernels_and_all_digits():
@@ -83,6 +84,7 @@ def test_tiles_are_for_many_channels_small_kernels_and_all_digits():
 
     assert taken((20, 14, 14, 32), (5, 5, 32, 64))
     assert not taken((20, 28, 28, 1), (5, 5, 1, 32))
+    assert not taken((20, 0, 14, 32), (5, 5, 32, 64))
     assert not taken((20, 14, 14, 32), (7, 7, 32, 64))
     assert not taken((20, 14, 14, 32), (5, 5, 32, 64), jnp.bfloat16)
 
@@ -129,6 +131,22 @@ def test_on_cpus_no_convolution_and_no_branch_is_compiled(shapes):
     assert "convolution(" in compiled(_native)
     assert "convolution(" not in compiled(fe.models.conv2d)
     assert "conditional(" not in compiled(fe.models.conv2d)
+
+
+def test_an_empty_batch_and_one_of_any_size_are_batches_too():
+    kernel = jnp.ones((5, 5, 16, 24))
+    assert fe.models.conv2d(jnp.ones((0, 14, 14, 16)), kernel).shape == (0, 14, 14, 24)
+    (batch,) = jax.export.symbolic_shape("b")
+    images = jax.ShapeDtypeStruct((batch, 14, 14, 16), jnp.float32)
+    called = jax.export.export(jax.jit(fe.models.conv2d))(images, jax.typeof(kernel))
+    inputs, kernel = example([(3, 14, 14, 16), kernel.shape])
+    np.testing.assert_allclose(called.call(inputs, kernel), _native(inputs, kernel), rtol=1e-4, atol=1e-3)
+
+
+def test_numbers_that_are_no_floats_of_one_type_are_refused():
+    for inputs, kernel in ((jnp.uint8, jnp.float32), (jnp.float32, jnp.bfloat16)):
+        with pytest.raises(fe.errors.ArgumentError, match="use floats of one type"):
+            fe.models.conv2d(jnp.zeros((2, 5, 5, 1), inputs), jnp.zeros((3, 3, 1, 2), kernel))
 
 
 @pytest.mark.parametrize(

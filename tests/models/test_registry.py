@@ -11,6 +11,7 @@ from fedjax_edu.models import building, corrections, entries
 from fedjax_edu.models.fusion.gated import GatedFusion
 from fedjax_edu.models.multimodal import M3T
 from fedjax_edu.models.transformer import TransformerConfig
+from tests.models import small_bert
 
 MODALITIES = {
     "tabular": building.Tabular((0,) * 20 + (4,) * 10),
@@ -94,6 +95,25 @@ def test_additions_freeze_what_they_are_added_to():
     }
     assert {entry.level for entry in found.values() if not entry.shareable} == {"student", "instructor"}
     assert found["adapters.encoders.image"].modality == "image"
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_published_weights_of_sentences_stay_and_all_else_is_trained(tmp_path, rank):
+    pytest.importorskip("tokenizers")
+    modalities = {"text": building.Sentences(str(small_bert.write(tmp_path)), rank=rank), "tabular": building.Tabular((0, 3))}
+    model = fe.models.m3t(modalities, {"passed": building.Binary()}, SMALL)
+    found = by_module(entries.registry(model))
+    assert [name for name, entry in found.items() if not entry.trainable] == ["encoders.text.language"]
+    assert found["encoders.text.language"].parameters < sum(leaf.parameters for leaf in entries.registry(model) if leaf.modality == "text")
+    modules = entries.modules_of(entries.registry(model))
+    kinds = dict(zip(modules.names, modules.kinds, strict=True))
+    assert kinds["encoders.text"] == kinds["fusion"] == "shared"
+    assert kinds.get("lora.encoders.text.language") == ("shared" if rank else None)
+
+
+def test_shapes_are_enough():
+    shapes = nnx.eval_shape(small)
+    assert entries.registry(shapes) == entries.registry(small())
 
 
 def test_modules_of_a_registry_are_those_of_the_engine():

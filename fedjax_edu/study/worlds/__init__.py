@@ -1,0 +1,1 @@
+"""Tables about the synthetic world, whose best predictions are known."""
