@@ -15,12 +15,14 @@ SETTING = {
     "students": 60,
     "world": 0,
     "seed": 0,
+    "modalities": ("tabular", "sequence", "text", "image", "audio"),
     "test": 0.2,
     "width": 32,
     "heads": 2,
     "layers": 1,
     "batch_size": 16,
     "clip": 5.0,
+    "lanes": 1,
     "rounds": 200,
     "cohort": 64,
     "client_learning_rate": 0.1,
@@ -29,6 +31,7 @@ SETTING = {
 TABLES: dict[str, dict[str, Any]] = {
     "together": {"alone_learning_rate": 0.05, "alone_epochs": 10, "alone_looks": 4},
     "missing": {
+        "modalities": ("tabular", "image", "audio"),
         "institutions": 64,
         "cohort": 16,
         "rounds": 100,

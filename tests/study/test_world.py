@@ -22,12 +22,12 @@ def world():
 
 @pytest.fixture(scope="module")
 def setting(world):
-    return Setting(shown(world), CONFIG, seed=1)
+    return Setting(shown(world, CONFIG.modalities), CONFIG, seed=1)
 
 
 def table_of(name, **fields):
     """A table's configuration, small enough for a test."""
-    small = {"institutions": 16, "students": 12, "rounds": 2, "cohort": 4, "width": 8, "heads": 1}
+    small = {"institutions": 16, "students": 12, "rounds": 2, "cohort": 4, "width": 8, "heads": 1, "lanes": 1}
     return dataclasses.replace(fe.study.world_config(get_config(name).to_dict()), **small | fields)
 
 
@@ -46,7 +46,7 @@ def test_nobody_trains_on_a_student_of_the_test(setting, world):
 
 
 def test_models_are_shown_what_the_world_shows_and_not_its_answers(setting, world):
-    contents = shown(world).arrays["contents"]
+    contents = shown(world, CONFIG.modalities).arrays["contents"]
     drawn = world.population.arrays
     for name, content in contents.items():
         np.testing.assert_array_equal(content.present if content.present.ndim == 1 else content.present[:, 0], drawn["present"][name])
@@ -106,7 +106,9 @@ def test_an_interval_is_over_institutions(setting):
 
 
 def test_institutions_of_a_pair_have_that_modality_and_that_task(world):
-    population = pairs.paired(shown(fe.data.m3t_world(jax.random.key(0), 16, 10, lacking=(0,), missing=0.0, labelled=1.0)), each=2)
+    population = pairs.paired(
+        shown(fe.data.m3t_world(jax.random.key(0), 16, 10, lacking=(0,), missing=0.0, labelled=1.0), CONFIG.modalities), each=2
+    )
     arrays, owners = population.arrays, population.row_clients
     for name, content in arrays["contents"].items():
         theirs = [number for number, pair in enumerate(pairs.PAIRS) if pair[0] == name]
@@ -119,31 +121,37 @@ def test_institutions_of_a_pair_have_that_modality_and_that_task(world):
         np.testing.assert_array_equal(wanted.present, np.isin(owners // 2, theirs))
 
 
+@pytest.mark.slow
 def test_a_pair_by_itself_is_the_measure_of_pairs():
-    table = pairs.make_table(table_of("pairs", counts=[1], students=40), range(1), lambda line: None)
+    table = pairs.make_table(table_of("pairs", counts=[1], students=40, modalities=["sequence"]), range(1), lambda line: None)
     assert [row[0] for row in table.rows] == ["1"]
     assert table.rows[0][1:] == pytest.approx([1] * 6)
     assert "synthetic" in table.note
 
 
+@pytest.mark.slow
 def test_with_nothing_missing_masks_and_complete_students_are_one_federation(monkeypatch):
     chosen = {name: missing.METHODS[name] for name in ("absent, by mask", "complete students alone")}
     monkeypatch.setattr(missing, "METHODS", chosen)
-    config = table_of("missing", ratios=[0.0], public=4, probe=6, students=30)
-    rows = {name: cell for name, cell in missing.make_table(config, range(1), lambda line: None).rows}
+    config = table_of("missing", modalities=["tabular", "audio"], ratios=[0.0], public=4, probe=6, students=30)
+    rows = dict(missing.make_table(config, range(1), lambda line: None).rows)
     assert list(rows) == list(chosen)
     assert rows["absent, by mask"].value == pytest.approx(rows["complete students alone"].value, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_fedmvp_learns_from_translated_students(monkeypatch):
     monkeypatch.setattr(missing, "METHODS", {"FedMVP": missing.METHODS["FedMVP"]})
-    ((_, cell),) = missing.make_table(table_of("missing", ratios=[0.5], public=4, probe=6), range(1), lambda line: None).rows
+    ((_, cell),) = missing.make_table(
+        table_of("missing", modalities=["tabular", "audio"], ratios=[0.5], public=4, probe=6), range(1), lambda line: None
+    ).rows
     assert np.isfinite(cell.value)
 
 
+@pytest.mark.slow
 def test_what_replaces_always_does_so_whenever_a_client_takes_part(monkeypatch):
     monkeypatch.setattr(adapting, "VARIANTS", {"TAP": {"margin": -np.inf}})
-    config = table_of("adapting", tuning_epochs=1, students=30)
+    config = table_of("adapting", tuning_epochs=1, students=30, modalities=["tabular"])
     table = adapting.make_table(config, range(1), lambda line: None)
     replaced = {row[0]: row[4] for row in table.rows}
     assert 0.4 < replaced["TAP"] <= 1

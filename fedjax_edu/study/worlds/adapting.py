@@ -14,7 +14,7 @@ from fedjax_edu.data.worlds.world import TASKS
 from fedjax_edu.engine import Engine, State
 from fedjax_edu.study.config import Count
 from fedjax_edu.study.tables import Cell, Table, counted
-from fedjax_edu.study.worlds.setting import PARTS, Setting, SettingConfig, over_seeds, shown
+from fedjax_edu.study.worlds.setting import Setting, SettingConfig, over_seeds, shown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def make_table(config: AdaptingConfig, seeds: range, say: Callable[[str], None])
         seeds: of splits, models and cohorts.
         say: is told how far it is.
     """
-    population = shown(config.draw(overlap=config.overlap, school_effect=config.school_effect))
+    population = shown(config.draw(overlap=config.overlap, school_effect=config.school_effect), config.modalities)
     settings = [Setting(population, config, seed) for seed in seeds]
     predicted: dict[str, list[np.ndarray]] = {name: [] for name in ("FedAvg", "FedAvg, then each alone", *VARIANTS)}
     replaced: dict[str, list[float]] = {name: [] for name in VARIANTS}
@@ -93,7 +93,7 @@ def _adapted(setting: Setting, config: AdaptingConfig, changed: dict[str, Any]) 
         return {task: outputs[task] for task in binary}
 
     arguments: dict[str, Any] = {
-        "tasks": {task: ["fusion", f"heads.{task}", *(f"encoders.{modality}" for modality in PARTS)] for task in TASKS},
+        "tasks": {task: ["fusion", f"heads.{task}", *(f"encoders.{modality}" for modality in config.modalities)] for task in TASKS},
         "margin": config.margin,
         "distillation": algorithms.Distillation(logits, setting.local(config.tuning_epochs), config.distillation),
     }

@@ -11,7 +11,6 @@ import numpy as np
 from fedjax_edu import aggregation, algorithms, models
 from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population, complete_modalities, lose_modalities
-from fedjax_edu.data.worlds.world import m3t_world
 from fedjax_edu.study.config import Count
 from fedjax_edu.study.tables import Cell, Estimated, Table, counted
 from fedjax_edu.study.worlds.setting import Setting, SettingConfig, over_seeds, shown
@@ -80,11 +79,10 @@ def make_table(config: MissingConfig, seeds: range, say: Callable[[str], None]) 
         seeds: of splits, losses, models and cohorts.
         say: is told how far it is.
     """
-    population = shown(config.draw(lacking=(0,), missing=0.0), tuple(MODALITIES))
-    public = shown(
-        m3t_world(jax.random.key(config.world + 1), config.public, config.students, lacking=(0,), missing=0.0), tuple(MODALITIES)
-    )
-    settings = [Setting(population, config, seed, modalities=tuple(MODALITIES), joint=True) for seed in seeds]
+    population = shown(config.draw(lacking=(0,), missing=0.0), config.modalities)
+    elsewhere = dataclasses.replace(config, world=config.world + 1, institutions=config.public)
+    public = shown(elsewhere.draw(lacking=(0,), missing=0.0), config.modalities)
+    settings = [Setting(population, config, seed, joint=True) for seed in seeds]
     rows: list[list[Cell]] = []
     for name, method in METHODS.items():
         cells: list[Estimated] = []
@@ -109,11 +107,11 @@ def make_table(config: MissingConfig, seeds: range, say: Callable[[str], None]) 
 
 def _predicted(setting: Setting, config: MissingConfig, method: Method, ratio: float, public: Population) -> np.ndarray:
     """What a federation predicts whose students lack modalities, [test rows, tasks]."""
-    lost = functools.partial(lose_modalities, present={name: mask for name, (_, mask) in MODALITIES.items()}, ratio=ratio)
+    lost = functools.partial(lose_modalities, present={name: MODALITIES[name][1] for name in config.modalities}, ratio=ratio)
     train, test = (_filled(lost(side, seed=setting.seed), config, method, public) for side in (setting.train, setting.test))
     if method.whole:
-        leaves = train.leaves()
-        train = train.select_examples(np.all([_rows(leaves[mask]) for _, mask in MODALITIES.values()], axis=0))
+        leaves, masks = train.leaves(), [MODALITIES[name][1] for name in config.modalities]
+        train = train.select_examples(np.all([_rows(leaves[mask]) for mask in masks], axis=0))
     agreement = models.Agreement(matching=config.matching, margin=config.margin) if method.agreement else None
     algorithm = setting.fedadam(models.make_loss(setting.apply, setting.model.heads, agreement=agreement))
     if method.graph:
@@ -128,9 +126,10 @@ def _filled(population: Population, config: MissingConfig, method: Method, publi
         return population
     from sklearn.linear_model import Ridge
 
+    modalities = {name: MODALITIES[name] for name in config.modalities}
     if method.filled == "zeros":
-        return complete_modalities(population, MODALITIES, 0.0)
-    return complete_modalities(population, MODALITIES, Ridge(alpha=config.ridge), source=public)
+        return complete_modalities(population, modalities, 0.0)
+    return complete_modalities(population, modalities, Ridge(alpha=config.ridge), source=public)
 
 
 def _joint(setting: Setting, params: Tree, probe: Tree) -> jax.Array:

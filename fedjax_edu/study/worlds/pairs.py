@@ -47,7 +47,7 @@ def make_table(config: PairsConfig, seeds: range, say: Callable[[str], None]) ->
         seeds: of splits, models and cohorts.
         say: is told how far it is.
     """
-    population = paired(shown(config.draw(lacking=(0,), missing=0.0, labelled=1.0)), config.of_a_pair)
+    population = paired(shown(config.draw(lacking=(0,), missing=0.0, labelled=1.0), config.modalities), config.of_a_pair)
     own = {pair: [_scores(config, population, [pair], seed, 1)[pair] for seed in seeds] for pair in PAIRS[: max(config.counts)]}
     say("alone: " + ", ".join(f"{modality} for {task} {np.mean(found):.3f}" for (modality, task), found in own.items()))
     rows: list[list[Cell]] = []

@@ -19,7 +19,7 @@ from fedjax_edu.core.trees import Tree
 from fedjax_edu.data import Population
 from fedjax_edu.data.worlds import contents
 from fedjax_edu.data.worlds.world import TASKS, World, m3t_world, score
-from fedjax_edu.engine import Engine, cohorts
+from fedjax_edu.engine import Engine, ExecutionPlan, cohorts
 from fedjax_edu.study import metrics
 from fedjax_edu.study.config import Config, Count
 from fedjax_edu.study.tables import Estimated
@@ -45,12 +45,14 @@ class SettingConfig(Config):
         students: of the median institution.
         world: seed of the world.
         seed: of the split, the model and the cohorts; others count up from it.
+        modalities: that are shown.
         test: share of each institution's students that nobody trains on.
         width: of tokens.
         heads: of the attention.
         layers: of the encoders and of the fusion.
         batch_size: rows of a local step.
         clip: of each step's gradient.
+        lanes: institutions that train side by side on a device.
         rounds: of the federation.
         cohort: institutions a round.
         client_learning_rate: of local steps.
@@ -61,12 +63,14 @@ class SettingConfig(Config):
     students: Count
     world: int
     seed: int
+    modalities: list[str]
     test: float
     width: Count
     heads: Count
     layers: Count
     batch_size: Count
     clip: float
+    lanes: Count
     rounds: Count
     cohort: Count
     client_learning_rate: float
@@ -84,21 +88,18 @@ class Setting:
         population: students as :func:`shown` shows them.
         config: how they are split and read.
         seed: of split and model.
-        modalities: that the model has encoders for.
         joint: whether modalities meet in FedMVP's joint encoder instead of a transformer over all tokens.
     """
 
-    def __init__(
-        self, population: Population, config: SettingConfig, seed: int, *, modalities: Sequence[str] = tuple(PARTS), joint: bool = False
-    ):
+    def __init__(self, population: Population, config: SettingConfig, seed: int, *, joint: bool = False):
         self.config, self.seed = config, seed
         self.train, self.test = population.split_examples((1 - config.test, config.test), seed=seed)
         layers = models.TransformerConfig(layers=config.layers, heads=config.heads, hidden=2.0)
         size = models.Size(width=config.width, encoders=layers, fusion=layers)
         heads = {task: HEADS[goal.kind] for task, goal in TASKS.items()}
-        self.model = models.m3t({name: PARTS[name] for name in modalities}, heads, size, seed)
+        self.model = models.m3t({name: PARTS[name] for name in config.modalities}, heads, size, seed)
         if joint:
-            self.model.fusion = models.JointFusion(modalities, config.width, layers, rngs=nnx.Rngs(seed))
+            self.model.fusion = models.JointFusion(config.modalities, config.width, layers, rngs=nnx.Rngs(seed))
         self.apply, self.params = models.functional(self.model)
         self.loss = models.make_loss(self.apply, self.model.heads)
 
@@ -127,6 +128,7 @@ class Setting:
             cohort=cohorts.everyone() if cohort is None else cohorts.uniform(cohort),
             aggregator=aggregation.mean() if aggregator is None else aggregator,
             modules=assign(self.params, **{kind: [*held, ...]}),
+            plan=ExecutionPlan(lanes=self.config.lanes),
         )
 
     def fedadam(self, loss: Callable[..., Any]) -> Algorithm:
@@ -190,7 +192,7 @@ class Setting:
         return gaps / np.where(counts > 0, counts, np.nan)
 
 
-def shown(world: World, modalities: Sequence[str] = tuple(PARTS)) -> Population:
+def shown(world: World, modalities: Sequence[str]) -> Population:
     """The world's students as a multi-modal model reads them: ``contents``, ``wanted`` and, for scores only, ``best``."""
     arrays = world.population.arrays
     drawn, present = arrays["contents"], arrays["present"]

@@ -65,7 +65,7 @@ def make_table(config: TogetherConfig, seeds: range, say: Callable[[str], None])
     say(str(world))
     settings, found = [], []
     for seed in seeds:
-        setting = Setting(shown(world), config, seed)
+        setting = Setting(shown(world, config.modalities), config, seed)
         predicted: dict[str, np.ndarray] = {}
         for name in ("federated", "alone"):
             predicted[name] = federated(setting) if name == "federated" else alone(setting, config)
