@@ -10,6 +10,7 @@ from flax import nnx
 from jax import lax
 
 from fedjax_edu.core.errors import ArgumentError
+from fedjax_edu.core.trees import named_leaves
 from fedjax_edu.models.fusion.fused import Fused, Views
 from fedjax_edu.models.heads import NextResponseHead
 from fedjax_edu.models.tokens import Tokens, anywhere
@@ -80,7 +81,7 @@ class M3T(nnx.Module):
         parts: dict[str, Tokens] = {}
         report: Report = {}
         for modality, content in contents.items():
-            parts[modality], said = _encoded(self.encoders[modality], content)
+            parts[modality], said = _encoded(modality, self.encoders[modality], content)
             report |= {f"encoders.{modality}.{name}": routed for name, routed in said.items()}
         heads = {task: self.heads[task] for task in self.heads}  # by key: a task may be called like one of a dictionary's methods
         pooled = [task for task, head in heads.items() if not isinstance(head, NextResponseHead)]
@@ -95,7 +96,14 @@ class M3T(nnx.Module):
         return Answers(outputs, report, fused.views, alone)
 
 
-def _encoded(encoder: nnx.Module, content: Content) -> tuple[Tokens, Report]:
+def _encoded(modality: str, encoder: nnx.Module, content: Content) -> tuple[Tokens, Report]:
     """What an encoder makes of its modality, which batches that have nothing of it do not pay for."""
-    absent = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: encoder(*content)))
+    if not isinstance(content, Content):
+        raise ArgumentError(f"contents[{modality!r}]", type(content).__name__, "wrap it: fe.models.Content(values, present)")
+    try:
+        shapes = jax.eval_shape(lambda: encoder(*content))
+    except (TypeError, AttributeError) as error:  # of shapes that do not fit, and of arrays where an encoder reads a tuple of them
+        got = ", ".join(f"{name} {leaf.dtype}{list(leaf.shape)}" for name, leaf in named_leaves(content))
+        raise ArgumentError(f"contents[{modality!r}]", got, f"pass what {type(encoder).__name__} reads: {error}") from error
+    absent = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return lax.cond(anywhere(content.present.any()), lambda: encoder(*content), lambda: absent)
